@@ -1,0 +1,64 @@
+"""One kernel: what it has that is in no port, space or task.
+
+A kernel has no clock, thread or descriptor.  After every call its driver asks ``messages.collect`` for the waiters
+that the call has finished, and ``take_released`` for the objects that nobody can reach any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from machport.kernel.dialect import MANUAL, Dialect
+from machport.kernel.message import Message
+from machport.kernel.port import Port, RequestTable, SlottedRequestTable
+from machport.kernel.space import DEFAULT_NAME_LIMIT, Space
+from machport.kernel.task import Task
+from machport.kernel.waiter import Waiter
+
+
+class Kernel:
+    """A kernel in one dialect.
+
+    Attributes:
+        dialect: the named switches that this kernel follows.
+        name_limit: entries that a space may have, unless its task was created with another limit (P4).
+        space: holder of the receive rights of ports that stand for tasks and files.
+        tasks: the tasks that are alive.
+    """
+
+    def __init__(self, dialect: Dialect = MANUAL, *, name_limit: int = DEFAULT_NAME_LIMIT) -> None:
+        self.dialect: Final = dialect
+        self.name_limit = name_limit
+        self.space: Final = Space(None)
+        self.tasks: dict[Task, None] = {}
+        #: Messages that wait to be destroyed; the first of them is being destroyed (P31).
+        self.garbage: deque[Message] = deque()
+        self.woken: deque[Waiter] = deque()
+        #: Waiters whose phase changed or that have a result, until they are collected.
+        self.changed: dict[Waiter, None] = {}
+        self._released: list[Any] = []
+
+    def wake(self, waiter: Waiter, code: int = 0) -> None:
+        """The waiter leaves its queue; what it does next is done when the present call is over."""
+        waiter.leave()
+        waiter.woken_code = code
+        self.woken.append(waiter)
+
+    def new_request_table(self) -> RequestTable:
+        return SlottedRequestTable() if self.dialect.request_slots else RequestTable()
+
+    def kernel_port(self, kobject: Any) -> Port:
+        """A new port whose receive right the kernel holds, standing for ``kobject``."""
+        port = Port(self.space)
+        port.kobject = kobject
+        return port
+
+    def release(self, kobject: Any) -> None:
+        """No right to a kernel object is left."""
+        self._released.append(kobject)
+
+    def take_released(self) -> list[Any]:
+        """The objects of kernel ports, such as files, that lost their last send right since the last call."""
+        released, self._released = self._released, []
+        return released

@@ -1,0 +1,256 @@
+"""Ports, port sets, and the requests that watch a port: state only.
+
+Knows the fields of section 2 of the specification of ports and the order of queues.  Never knows what happens when a
+right goes (``release``) or what a name means (``space``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from machport.abi.constants import MACH_PORT_NULL, MACH_PORT_QLIMIT_DEFAULT
+
+if TYPE_CHECKING:
+    from machport.kernel.message import Message
+    from machport.kernel.space import Entry, Space
+    from machport.kernel.waiter import Waiter
+
+
+class Port:
+    """A queue of messages and the rights that exist to it.
+
+    Where the receive right is: ``receiver`` is its space; in transit, ``receiver`` is None and ``destination`` the
+    port in whose queue it travels; in limbo both are None.  A port that is not ``active`` is dead for ever.
+    """
+
+    __slots__ = (
+        "active",
+        "context",
+        "destination",
+        "first",
+        "guarded",
+        "kobject",
+        "last",
+        "mscount",
+        "msgcount",
+        "name",
+        "ns_request",
+        "pd_request",
+        "pset",
+        "qlimit",
+        "receiver",
+        "receivers",
+        "requests",
+        "senders",
+        "seqno",
+        "sorights",
+        "srights",
+        "strict",
+        "ticket",
+    )
+
+    def __init__(self, receiver: Space | None = None, name: int = MACH_PORT_NULL) -> None:
+        self.active = True
+        self.receiver = receiver
+        self.name = name
+        self.destination: Port | None = None
+        self.mscount = 0
+        self.srights = 0
+        self.sorights = 0
+        self.qlimit = MACH_PORT_QLIMIT_DEFAULT
+        self.seqno = 0
+        #: The queue: messages linked from the oldest to the newest.
+        self.first: Message | None = None
+        self.last: Message | None = None
+        self.msgcount = 0
+        self.pset: PortSet | None = None
+        #: Membership in the set that the tokens in the set's order belong to.
+        self.ticket: Ticket | None = None
+        self.ns_request: Port | None = None
+        self.pd_request: Port | None = None
+        self.requests: RequestTable | None = None
+        self.context = 0
+        self.guarded = False
+        self.strict = False
+        #: Threads blocked in receive on the port itself, and senders blocked on its full queue; in order of arrival.
+        self.receivers: dict[Waiter, None] = {}
+        self.senders: dict[Waiter, None] = {}
+        #: What a port of the kernel stands for: a task, a file.
+        self.kobject: Any = None
+
+    @property
+    def full(self) -> bool:
+        """Whether a sender of an ordinary message has to wait (M11)."""
+        return self.msgcount >= self.qlimit
+
+    def append(self, message: Message) -> None:
+        """A message joins the queue, and the order of the port's set."""
+        if self.last is None:
+            self.first = message
+        else:
+            self.last.next = message
+        self.last = message
+        self.msgcount += 1
+        if self.pset is not None:
+            self.pset.arrived(self)
+
+    def pop(self) -> Message:
+        """The oldest message leaves the queue; every such leaving counts in seqno."""
+        message = self.first
+        assert message is not None
+        self.first = message.next
+        if self.first is None:
+            self.last = None
+        message.next = None
+        self.msgcount -= 1
+        message.seqno = self.seqno
+        self.seqno = self.seqno + 1 & 0xFFFFFFFF
+        return message
+
+    def in_transit_to(self, port: Port) -> bool:
+        """Whether this port is ``port`` or travels, directly or not, in ``port``'s queue: circularity (P26)."""
+        link: Port | None = self
+        while link is not None:
+            if link is port:
+                return True
+            link = link.destination if link.active and link.receiver is None else None
+        return False
+
+
+def dead_port() -> Port:
+    """The port that stands for MACH_PORT_DEAD as a value: dead from the start."""
+    port = Port()
+    port.active = False
+    return port
+
+
+#: A right whose port had died before it was taken.
+DEAD = dead_port()
+
+
+class Ticket:
+    """One membership of a port in a set.  A port that leaves and comes back has a new one."""
+
+    __slots__ = ("port",)
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+
+
+class PortSet:
+    """Receive rights of one space that are received from together, in the order in which messages arrived.
+
+    ``order`` has one ticket for each waiting message.  Tickets of ports that left are passed over, so leaving a set
+    costs nothing however long the queue is.
+    """
+
+    __slots__ = ("active", "members", "name", "order", "receivers")
+
+    def __init__(self, name: int) -> None:
+        self.active = True
+        self.name = name
+        self.members: dict[Port, None] = {}
+        self.order: deque[Ticket] = deque()
+        self.receivers: dict[Waiter, None] = {}
+
+    def insert(self, port: Port) -> None:
+        """The port joins; its waiting messages arrive now (P35)."""
+        port.pset = self
+        port.ticket = Ticket(port)
+        self.members[port] = None
+        self.order.extend([port.ticket] * port.msgcount)
+
+    def remove(self, port: Port) -> None:
+        """The port leaves and takes its messages along (P36)."""
+        del self.members[port]
+        port.pset = None
+        port.ticket = None
+        if not self.members:
+            self.order.clear()
+
+    def arrived(self, port: Port) -> None:
+        """A message was queued at a member."""
+        assert port.ticket is not None
+        self.order.append(port.ticket)
+
+    def first(self) -> Port | None:
+        """The member whose oldest message is the oldest of the set."""
+        order = self.order
+        while order:
+            ticket = order[0]
+            if ticket.port.ticket is ticket:
+                return ticket.port
+            order.popleft()
+        return None
+
+
+class Request:
+    """A dead-name or send-possible request of one entry: its name there, and the send-once right to tell."""
+
+    __slots__ = ("entry", "name", "notify", "send_possible")
+
+    def __init__(self, entry: Entry, notify: Port, send_possible: bool) -> None:
+        self.entry = entry
+        self.name = entry.name
+        self.notify = notify
+        self.send_possible = send_possible
+
+
+class RequestTable:
+    """The requests on one port, by slot, in the order of registration.  An entry stores its slot; 0 is none."""
+
+    __slots__ = ("armed", "next", "slots")
+
+    def __init__(self) -> None:
+        self.slots: dict[int, Request] = {}
+        self.next = 1
+        #: Slots of send-possible requests that fire at the next dequeue.
+        self.armed: dict[int, None] = {}
+
+    def add(self, request: Request) -> int:
+        slot = self._take_slot()
+        self.slots[slot] = request
+        return slot
+
+    def cancel(self, slot: int) -> Request:
+        self.armed.pop(slot, None)
+        return self.slots.pop(slot)
+
+    def in_order(self) -> Iterator[Request]:
+        return iter(self.slots.values())
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def _take_slot(self) -> int:
+        self.next += 1
+        return self.next - 1
+
+
+class SlottedRequestTable(RequestTable):
+    """The same in GNU Mach's order: a table of 2, 4, 8... slots, free ones last-in first-out, fired by slot.
+
+    When the table grows the highest of the new slots is the first to be used.
+    """
+
+    __slots__ = ("free", "size")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 2
+        self.free = [1]
+
+    def cancel(self, slot: int) -> Request:
+        self.free.append(slot)
+        return super().cancel(slot)
+
+    def in_order(self) -> Iterator[Request]:
+        return (self.slots[slot] for slot in sorted(self.slots))
+
+    def _take_slot(self) -> int:
+        if not self.free:
+            self.free.extend(range(self.size, self.size * 2))
+            self.size *= 2
+        return self.free.pop()

@@ -1,0 +1,207 @@
+"""Spaces and entries: one task's table from names to rights.
+
+Knows names, type bits and user references, and how a name is picked.  Never knows messages.  That a port has died is
+noticed here, when an entry is looked at (section 9, step 6 of the specification of ports).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from machport.abi.constants import (
+    KERN_NO_SPACE,
+    MACH_PORT_TYPE_DEAD_NAME,
+    MACH_PORT_TYPE_DNREQUEST,
+    MACH_PORT_TYPE_RECEIVE,
+    MACH_PORT_TYPE_SEND,
+    MACH_PORT_TYPE_SEND_ONCE,
+    MACH_PORT_TYPE_SEND_RECEIVE,
+    MACH_PORT_TYPE_SPREQUEST,
+    MACH_PORT_TYPE_SPREQUEST_DELAYED,
+    PORT_NAME_GEN_FIRST,
+    PORT_NAME_GEN_STEP,
+    PORT_NAME_INDEX_SHIFT,
+)
+from machport.kernel.port import Port, PortSet
+from machport.kernel.refusal import Refusal
+
+if TYPE_CHECKING:
+    from machport.kernel.task import Task
+
+DEFAULT_NAME_LIMIT: Final = 1 << 20
+
+_MORTAL: Final = MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_SEND_ONCE
+
+
+class Entry:
+    """What one name denotes: type bits, user references, a port or set, and at most one request's slot."""
+
+    __slots__ = ("name", "port", "pset", "request", "type", "urefs")
+
+    def __init__(self, name: int, type: int, urefs: int, port: Port | None = None, pset: PortSet | None = None) -> None:
+        self.name = name
+        self.type = type
+        self.urefs = urefs
+        self.port = port
+        self.pset = pset
+        self.request = 0
+
+    def reported_type(self) -> int:
+        """Type bits as ``mach_port_type`` reports them, with the bits of a registered request (N5, N70)."""
+        if not self.request:
+            return self.type
+        assert self.port is not None and self.port.requests is not None
+        if not self.port.requests.slots[self.request].send_possible:
+            return self.type | MACH_PORT_TYPE_DNREQUEST
+        if self.request in self.port.requests.armed:
+            return self.type | MACH_PORT_TYPE_SPREQUEST
+        return self.type | MACH_PORT_TYPE_SPREQUEST | MACH_PORT_TYPE_SPREQUEST_DELAYED
+
+
+class Space:
+    """One task's rights.  ``limit`` is the number of entries it may have (P4)."""
+
+    __slots__ = ("active", "by_port", "entries", "fresh", "limit", "names", "task")
+
+    def __init__(self, task: Task | None, limit: int = DEFAULT_NAME_LIMIT, names: NamePicker | None = None) -> None:
+        self.task = task
+        self.active = True
+        self.limit = limit
+        self.entries: dict[int, Entry] = {}
+        #: The entry that holds SEND or RECEIVE for a port: rights of these kinds coalesce (P11, P12).
+        self.by_port: dict[Port, Entry] = {}
+        self.names: NamePicker = GenerationNames() if names is None else names
+
+    def lookup(self, name: int) -> Entry | None:
+        """The entry of a name, turned into a dead name if its port has died; None if there is none."""
+        entry = self.entries.get(name)
+        if entry is not None and entry.type & _MORTAL:
+            port = entry.port
+            assert port is not None
+            if not port.active:
+                self._bury(entry, port)
+        return entry
+
+    def _bury(self, entry: Entry, port: Port) -> None:
+        if entry.type & MACH_PORT_TYPE_SEND:
+            del self.by_port[port]
+        entry.type = MACH_PORT_TYPE_DEAD_NAME
+        entry.port = None
+        if entry.request:
+            # The notification that was sent when the port died stands for this reference (N19).
+            entry.request = 0
+            entry.urefs += 1
+
+    def living_entries(self) -> Iterator[Entry]:
+        """Every entry, in ascending order of names, as it is now."""
+        for name in sorted(self.entries):
+            entry = self.lookup(name)
+            if entry is not None:
+                yield entry
+
+    def pick_name(self) -> int:
+        """An unused name.
+
+        Raises:
+            Refusal: KERN_NO_SPACE, the space has ``limit`` entries (P4).
+        """
+        self.check_room()
+        return self.names.pick(self.entries)
+
+    def check_room(self) -> None:
+        if len(self.entries) >= self.limit:
+            raise Refusal(KERN_NO_SPACE, "P4", f"the task has all {self.limit} names that it may have")
+
+    def add(self, entry: Entry) -> None:
+        self.entries[entry.name] = entry
+        if entry.type & MACH_PORT_TYPE_SEND_RECEIVE:
+            assert entry.port is not None
+            self.by_port[entry.port] = entry
+            if entry.type & MACH_PORT_TYPE_RECEIVE:
+                entry.port.name = entry.name
+
+    def free(self, entry: Entry) -> None:
+        """The name denotes nothing any more.  What that means for its rights is the caller's business."""
+        del self.entries[entry.name]
+        self.names.freed(entry.name)
+        if entry.type & MACH_PORT_TYPE_SEND_RECEIVE:
+            assert entry.port is not None
+            del self.by_port[entry.port]
+
+    def rename(self, entry: Entry, name: int) -> None:
+        """The entry, its requests and memberships move to another, unused name (N25)."""
+        del self.entries[entry.name]
+        self.names.freed(entry.name)
+        entry.name = name
+        self.entries[name] = entry
+        if entry.request:
+            assert entry.port is not None and entry.port.requests is not None
+            entry.port.requests.slots[entry.request].name = name
+        if entry.type & MACH_PORT_TYPE_RECEIVE:
+            assert entry.port is not None
+            entry.port.name = name
+        if entry.pset is not None:
+            entry.pset.name = name
+
+
+class NamePicker:
+    """Picks the names that a kernel chooses."""
+
+    __slots__ = ()
+
+    def pick(self, used: dict[int, Entry]) -> int:
+        raise NotImplementedError
+
+    def freed(self, name: int) -> None:
+        raise NotImplementedError
+
+
+class GenerationNames(NamePicker):
+    """``index << 8 | generation``, a new generation at each reuse of an index, so that stale names fail (P3)."""
+
+    __slots__ = ("free", "generations")
+
+    def __init__(self) -> None:
+        #: The generation last given to each index; negative while the index waits to be used again.
+        self.generations: list[int] = []
+        self.free: deque[int] = deque()
+
+    def pick(self, used: dict[int, Entry]) -> int:
+        while True:
+            if self.free:
+                index = self.free.popleft()
+                generation = (PORT_NAME_GEN_STEP - self.generations[index]) & 0xFF
+                self.generations[index] = generation
+            else:
+                index = len(self.generations)
+                generation = PORT_NAME_GEN_FIRST
+                self.generations.append(generation)
+            name = index + 1 << PORT_NAME_INDEX_SHIFT | generation
+            if name not in used:
+                return name
+
+    def freed(self, name: int) -> None:
+        index = (name >> PORT_NAME_INDEX_SHIFT) - 1
+        if 0 <= index < len(self.generations) and self.generations[index] == name & 0xFF:
+            self.generations[index] = -self.generations[index]
+            self.free.append(index)
+
+
+class FreshNames(NamePicker):
+    """Ascending names after ``last``, none of them ever used twice: for transcripts."""
+
+    __slots__ = ("last",)
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
+
+    def pick(self, used: dict[int, Entry]) -> int:
+        self.last += 1
+        while self.last in used:
+            self.last += 1
+        return self.last
+
+    def freed(self, name: int) -> None:
+        pass

@@ -1,0 +1,14 @@
+"""Builds the native ring.  Everything else about the project is in pyproject.toml."""
+
+from __future__ import annotations
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=cythonize(
+        [Extension("machport.ring.queue", ["machport/ring/queue.py"], extra_compile_args=["-O2", "-std=c11"])],
+        language_level=3,
+        build_dir="build",
+    )
+)
