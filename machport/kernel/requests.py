@@ -71,18 +71,20 @@ def copyin_notify(kernel: Kernel, caller: Task, name: int, disposition: int) -> 
 
 def _copyin_notify_by_message(kernel: Kernel, caller: Task, name: int, disposition: int) -> Port | None:
     """The same where the right travels in a message: it is taken, whatever it is, before it is judged."""
+    if disposition not in COPYIN:
+        raise Refusal(c.MIG_BAD_ARGUMENTS, "F1")
     port: Port | None = None
     if name not in _NAMELESS:
         entry = caller.space.lookup(name)
         if entry is None or not has_right_for(entry, disposition):
             raise Refusal(c.MACH_SEND_INVALID_RIGHT, "F2")
         port = copyin(kernel, caller.space, entry, disposition)
-    if name != c.MACH_PORT_NULL and kind_of(disposition) != _SEND_ONCE:
+    if kind_of(disposition) != _SEND_ONCE:
         destroy_refused(kernel, port, kind_of(disposition))
         raise Refusal(c.MIG_BAD_ARGUMENTS, "F1")
     if name == c.MACH_PORT_DEAD:
         raise Refusal(c.KERN_INVALID_CAPABILITY, "F2")
-    return port and _alive(port, "F2")
+    return None if port is None else _alive(port, "F2")
 
 
 def _alive(port: Port, rule: str) -> Port:

@@ -152,8 +152,8 @@ class Player:
             raise ValueError(f"DISPOSITION(NAME), not {text!r}")
         return _number(_DISPOSITIONS, match[1]), self.symbols[0].number(match[2])
 
-    def carried_or_null(self, text: str) -> tuple[int, int]:
-        return (0, c.MACH_PORT_NULL) if text == "null" else self.carried(text)
+    def carried_or_null(self, text: str, null_disposition: int) -> tuple[int, int]:
+        return (null_disposition, c.MACH_PORT_NULL) if text == "null" else self.carried(text)
 
     # Operations on names
 
@@ -215,7 +215,7 @@ class Player:
         self, task: Task, names: Symbols, name: str, variant: str, sync: str, notify: str
     ) -> list[str]:
         number = names.number(name)
-        disposition, port = self.carried_or_null(_value("notify", notify))
+        disposition, port = self.carried_or_null(_value("notify", notify), c.MACH_MSG_TYPE_MAKE_SEND_ONCE)
         previous = requests.mach_port_request_notification(
             self.kernel,
             self.tasks[0],
@@ -281,11 +281,9 @@ class Player:
 
     # Messages
 
-    def send(
-        self, task: Task, names: Symbols, remote: str, local: str, id: str, ports: str
-    ) -> list[str]:
+    def send(self, task: Task, names: Symbols, remote: str, local: str, id: str, ports: str) -> list[str]:
         remote_disposition, remote_port = self.carried(_value("remote", remote))
-        local_disposition, local_port = self.carried_or_null(_value("local", local))
+        local_disposition, local_port = self.carried_or_null(_value("local", local), 0)
         listed = _value("ports", ports)[1:-1]
         carried = [self.carried(text) for text in listed.split(",")] if listed else []
         buffer = layout.pack(
@@ -312,9 +310,7 @@ class Player:
         limit = _LARGE_BUFFER if not buffer else layout.HEADER_SIZE
         if buffer == "large":
             option |= c.MACH_RCV_LARGE
-        result = messages.mach_msg(
-            self.kernel, task, option, rcv_limit=limit, rcv_name=names.number(name)
-        ).result
+        result = messages.mach_msg(self.kernel, task, option, rcv_limit=limit, rcv_name=names.number(name)).result
         assert result is not None
         if result.buffer is None:
             return [_message_code(result.code)]
