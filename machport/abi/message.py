@@ -182,6 +182,24 @@ def _is_disposition(disposition: int) -> bool:
     return c.MACH_MSG_TYPE_MOVE_RECEIVE <= disposition <= c.MACH_MSG_TYPE_MAKE_SEND_ONCE
 
 
+def body_rights(message: Parsed, memory: Sequence[bytes] = ()) -> list[tuple[int, int]]:
+    """The (name, disposition) of every right in a message's descriptors and port arrays, null and dead left out.
+
+    ``memory`` is what the out-of-line descriptors point to, one region for each.
+    """
+    rights: list[tuple[int, int]] = []
+    regions = iter(memory)
+    for descriptor in message.descriptors:
+        if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
+            rights.append((descriptor.name, descriptor.disposition))
+            continue
+        region = next(regions, b"")
+        if descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR:
+            names = struct.unpack_from(f"<{len(region) // 4}I", region)
+            rights.extend((name, descriptor.disposition) for name in names)
+    return [(name, kind) for name, kind in rights if name not in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD)]
+
+
 def trailer_size(option: int) -> int:
     """Bytes of the trailer that receive options ask for; 0 if the request itself is not valid."""
     if option >> c.MACH_RCV_TRAILER_TYPE_SHIFT & 0xF:

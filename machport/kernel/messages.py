@@ -20,6 +20,7 @@ from machport.kernel.queueing import (
     enqueue,
     peek,
     received_size,
+    serve_receivers,
     too_large,
     wait_to_receive,
     wait_to_send,
@@ -42,7 +43,7 @@ from machport.kernel.rights import (
     has_right_for,
     kind_of,
 )
-from machport.kernel.space import Entry, Space
+from machport.kernel.space import Space
 from machport.kernel.task import Task
 from machport.kernel.waiter import Phase, Result, Waiter
 
@@ -336,7 +337,7 @@ def _copyin_item(kernel: Kernel, space: Space, message: Message, item: Item, nam
         item.ports.append(DEAD if name else None)
         return True
     entry = space.lookup(name)
-    if entry is None or not has_right_for(entry, disposition) or _is_guarded(entry, disposition):
+    if entry is None or not has_right_for(entry, disposition):
         return False
     port = copyin(kernel, space, entry, disposition)
     item.ports.append(port)
@@ -347,11 +348,6 @@ def _copyin_item(kernel: Kernel, space: Space, message: Message, item: Item, nam
         else:
             port.destination = message.remote
     return True
-
-
-def _is_guarded(entry: Entry, disposition: int) -> bool:
-    """A strict guard keeps a receive right where it is."""
-    return disposition == c.MACH_MSG_TYPE_MOVE_RECEIVE and entry.port is not None and entry.port.strict
 
 
 # Giving a message back: pseudo-receive
@@ -452,11 +448,15 @@ def _receive(kernel: Kernel, waiter: Waiter, port: Port, message: Message) -> No
         except Refusal:
             code = c.MACH_RCV_HEADER_ERROR | c.MACH_MSG_IPC_SPACE
     local = _consume_destination(kernel, space, message)
+    trailer = layout.trailer_size(waiter.option) or layout.MIN_TRAILER
     body, complex = b"", False
     memory: Sequence[bytes] = ()
+    received: Message | None = None
     if code:
         remote = _destroy_on_reception(kernel, message)
+        trailer = layout.MIN_TRAILER
     else:
+        received = message
         complex = message.items is not None
         body, memory, shortages = _copyout_body(kernel, space, message)
         if shortages:
@@ -470,13 +470,58 @@ def _receive(kernel: Kernel, waiter: Waiter, port: Port, message: Message) -> No
         message.id,
     )
     context = port.context if port.receiver is space else 0
-    trailer = layout.trailer_size(waiter.option) or layout.MIN_TRAILER
-    if code and not code & c.MACH_MSG_MASK:
-        trailer = layout.MIN_TRAILER
     buffer = header + body
     buffer = buffer.ljust(layout.round_up(len(buffer)), b"\0")
     buffer += layout.pack_trailer(trailer, message.seqno, message.tokens, context)
-    _finish(waiter, Result(code, buffer, memory, "M27" if code else ""))
+    _finish(waiter, Result(code, buffer, memory, "M27" if code else "", received))
+
+
+def take_back(kernel: Kernel, task: Task, result: Result) -> None:
+    """Undo a reception whose receiver ended before it saw the message, which is next in its queue again.
+
+    The driver calls this before it terminates the task: a crash loses nothing that was not received.  Nothing happens
+    if the task gave up the receive right meanwhile.
+    """
+    message = result.received
+    assert result.buffer is not None and message is not None
+    space = task.space
+    given = layout.parse(result.buffer[: layout.HEADER.unpack_from(result.buffer)[1]])
+    entry = space.lookup(given.local)
+    if entry is None or not entry.type & c.MACH_PORT_TYPE_RECEIVE:
+        return
+    port = entry.port
+    assert port is not None
+    message.remote = port
+    if message.remote_type == c.MACH_MSG_TYPE_PORT_SEND:
+        port.srights += 1
+    else:
+        port.sorights += 1
+    message.local = _retake(kernel, space, given.remote, message.local_type)
+    regions = iter(result.memory)
+    for item, descriptor in zip(message.items or (), given.descriptors, strict=True):
+        names: Sequence[int] = ()
+        if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
+            names = (descriptor.name,)
+        elif descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR:
+            names = memoryview(next(regions)).cast("I")
+        else:
+            next(regions)
+        item.ports = [_retake(kernel, space, name, item.type) for name in names]
+        for right in item.ports:
+            if item.type == c.MACH_MSG_TYPE_PORT_RECEIVE and right is not None:
+                right.destination = port
+    port.push_back(message)
+    serve_receivers(kernel, port.pset or port)
+
+
+def _retake(kernel: Kernel, space: Space, name: int, kind: int) -> Port | None:
+    """A right that a reception entered, taken out again; dead if it is not there any more."""
+    if name in _NAMELESS:
+        return DEAD if name else None
+    entry = space.lookup(name)
+    if entry is None or not has_right_for(entry, kind):
+        return DEAD
+    return copyin(kernel, space, entry, kind)
 
 
 def _fire_send_possible(kernel: Kernel, port: Port) -> None:

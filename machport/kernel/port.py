@@ -109,6 +109,18 @@ class Port:
         self.seqno = self.seqno + 1 & 0xFFFFFFFF
         return message
 
+    def push_back(self, message: Message) -> None:
+        """Undo the last ``pop``."""
+        message.next = self.first
+        self.first = message
+        if self.last is None:
+            self.last = message
+        self.msgcount += 1
+        self.seqno = message.seqno
+        if self.pset is not None:
+            assert self.ticket is not None
+            self.pset.order.appendleft(self.ticket)
+
     def in_transit_to(self, port: Port) -> bool:
         """Whether this port is ``port`` or travels, directly or not, in ``port``'s queue: circularity (P26)."""
         link: Port | None = self

@@ -21,11 +21,12 @@ from machport.kernel.release import (
     notify,
     release_receive,
     release_reference,
+    release_right,
 )
 from machport.kernel.rights import (
     COPYIN,
     copyin,
-    copyout_or_destroy,
+    copyout,
     destroy_refused,
     has_right_for,
     join_entry,
@@ -245,8 +246,6 @@ def mach_port_destroy(kernel: Kernel, task: Task, name: int) -> None:
 
 def mach_port_insert_right(kernel: Kernel, caller: Task, task: Task, name: int, right: int, disposition: int) -> None:
     """A right of the caller goes into the task under a chosen name; it is consumed even by a refusal (P16)."""
-    if not kernel.dialect.calls_are_messages:
-        _check_new_name(name)
     port = _copyin_carried(kernel, caller, right, disposition)
     kind = kind_of(disposition)
     try:
@@ -294,18 +293,21 @@ def _insert(space: Space, name: int, port: Port, kind: int) -> None:
 def mach_port_extract_right(kernel: Kernel, caller: Task, task: Task, name: int, disposition: int) -> tuple[int, int]:
     """A right of the task goes to the caller: the caller's name for it, and its kind.
 
-    A dead name gives ~0 where the disposition allows one (P7).
+    A dead name gives ~0 where the disposition allows one (P7).  A right that the caller has no room for is destroyed,
+    and the call refused (P15).
     """
     if disposition not in COPYIN:
         raise Refusal(c.KERN_INVALID_VALUE, "P section 5", f"{disposition} is not a disposition")
     entry = _entry(task, name)
     if not has_right_for(entry, disposition):
         raise Refusal(c.KERN_INVALID_RIGHT, "P8", "the name is there without the right that the disposition needs")
-    if disposition == c.MACH_MSG_TYPE_MOVE_RECEIVE and entry.port is not None and entry.port.strict:
-        raise Refusal(c.KERN_INVALID_RIGHT, "P section 12", "a strict guard keeps the receive right in its task")
     port = copyin(kernel, task.space, entry, disposition)
     kind = kind_of(disposition)
-    return copyout_or_destroy(kernel, caller.space, port, kind)[0], kind
+    try:
+        return copyout(caller.space, port, kind), kind
+    except Refusal:
+        release_right(kernel, port, kind)
+        raise
 
 
 # Attributes of a receive right

@@ -17,8 +17,7 @@ class Task:
     """A holder of rights.  It may have no threads at all.
 
     Attributes:
-        port: the task port; the kernel has its receive right.
-        self_send: whether the kernel still holds the send right that ``mach_task_self`` copies.
+        port: the task port; the kernel has its receive right, and a send right that ``mach_task_self`` copies.
         special: send rights by number, such as TASK_BOOTSTRAP_PORT; the kernel holds them.
         registered: the rights of ``mach_ports_register``.
         tokens: sender (euid, egid) and audit token of the task's messages (M35).

@@ -1,0 +1,245 @@
+"""The calls of a task on its kernel, as bytes: one table, from which both sides pack and unpack.
+
+A trap is a number, then its fields, then perhaps 32-bit words of variable number.  An answer is a return code, then
+fields and words; of a refusal, the code and what the kernel says about it.  Numbers are those of the MIG routine or
+trap of the same name where there is one.  ``mach_msg`` has a layout of its own, at the end.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from machport.abi.errors import ProtocolError
+
+#: Fields that are not unsigned 32-bit words.
+_FORMATS: Final = {"delta": "i", "srdelta": "i", "context": "Q", "guard": "Q"}
+#: Fields that are the port name a refusal is about, the likeliest first.
+_SUBJECTS: Final = ("name", "member", "old", "pset", "rcv_name", "remote")
+_WORDS: Final = "words"
+_NUMBER: Final = struct.Struct("<I")
+
+
+class Trap:
+    """One call: its number, its manual name, its fields and the fields of its answer.
+
+    A last field called ``words`` is a list of any length.
+    """
+
+    __slots__ = ("_arguments", "_has_words", "_results", "_results_have_words", "call", "fields", "number", "subject")
+
+    def __init__(self, number: int, call: str, fields: str, results: str = "") -> None:
+        self.number = number
+        self.call = call
+        self.fields = tuple(fields.split())
+        self._has_words = _WORDS in self.fields
+        self._arguments = _layout(self.fields)
+        self._results_have_words = _WORDS in results.split()
+        self._results = _layout(tuple(results.split()))
+        self.subject = next((self.fields.index(field) for field in _SUBJECTS if field in self.fields), None)
+        TRAPS[number] = self
+
+    def pack(self, *arguments: int, words: Sequence[int] = ()) -> bytes:
+        """The trap as bytes.
+
+        Raises:
+            ProtocolError: an argument does not fit its field.
+        """
+        try:
+            return _NUMBER.pack(self.number) + self._arguments.pack(*arguments) + _pack_words(words)
+        except struct.error as error:
+            raise ProtocolError(f"{self.call}({', '.join(self.fields)}) was given {arguments}: {error}") from None
+
+    def unpack(self, trap: bytes) -> tuple[tuple[int, ...], list[int]]:
+        """The arguments and words of a trap.
+
+        Raises:
+            ProtocolError: the bytes are not this trap's.
+        """
+        return _unpack(self.call, self._arguments, self._has_words, trap)
+
+    def pack_answer(self, results: Sequence[int] = (), words: Sequence[int] = ()) -> bytes:
+        return _NUMBER.pack(0) + self._results.pack(*results) + _pack_words(words)
+
+    def unpack_answer(self, answer: bytes) -> tuple[tuple[int, ...], list[int]]:
+        return _unpack(self.call, self._results, self._results_have_words, answer)
+
+
+def _layout(fields: tuple[str, ...]) -> struct.Struct:
+    return struct.Struct("<" + "".join(_FORMATS.get(field, "I") for field in fields if field != _WORDS))
+
+
+def _pack_words(words: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(words)}I", *words) if words else b""
+
+
+def _unpack(call: str, fields: struct.Struct, has_words: bool, data: bytes) -> tuple[tuple[int, ...], list[int]]:
+    rest = len(data) - _NUMBER.size - fields.size
+    if rest < 0 or (rest and not has_words) or rest % 4:
+        raise ProtocolError(f"{call}: {len(data)} bytes are not such a trap or answer")
+    words = struct.unpack_from(f"<{rest // 4}I", data, _NUMBER.size + fields.size)
+    return fields.unpack_from(data, _NUMBER.size), list(words)
+
+
+def number_of(data: bytes) -> int:
+    """The trap number of a trap, or the return code of an answer.
+
+    Raises:
+        ProtocolError: fewer than four bytes.
+    """
+    if len(data) < _NUMBER.size:
+        raise ProtocolError(f"{len(data)} bytes are neither a trap nor an answer")
+    number: int = _NUMBER.unpack_from(data)[0]
+    return number
+
+
+def pack_refusal(code: int, rule: str, says: str) -> bytes:
+    """The answer to a call that is refused."""
+    return _NUMBER.pack(code & 0xFFFFFFFF) + f"{rule}\0{says}".encode()
+
+
+def unpack_refusal(answer: bytes) -> tuple[str, str]:
+    """Rule and words of a refusal."""
+    rule, _, says = answer[_NUMBER.size :].decode(errors="replace").partition("\0")
+    return rule, says
+
+
+TRAPS: Final[dict[int, Trap]] = {}
+
+# Between a thread and whoever carries its traps
+INTERRUPT: Final = Trap(1, "interrupt", "")
+THREAD: Final = Trap(2, "thread", "")
+TICKET: Final = Trap(3, "ticket", "task", "words")
+
+# Traps of Mach and of the system
+REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")
+TASK_SELF: Final = Trap(28, "mach_task_self", "", "name")
+FILEPORT_MAKEPORT: Final = Trap(430, "fileport_makeport", "", "name")
+FILEPORT_MAKEFD: Final = Trap(431, "fileport_makefd", "name")
+
+# Port names and rights
+NAMES: Final = Trap(3200, "mach_port_names", "task", "words")
+TYPE: Final = Trap(3201, "mach_port_type", "task name", "type")
+RENAME: Final = Trap(3202, "mach_port_rename", "task old new")
+ALLOCATE_NAME: Final = Trap(3203, "mach_port_allocate_name", "task right name")
+ALLOCATE: Final = Trap(3204, "mach_port_allocate", "task right", "name")
+DESTROY: Final = Trap(3205, "mach_port_destroy", "task name")
+DEALLOCATE: Final = Trap(3206, "mach_port_deallocate", "task name")
+GET_REFS: Final = Trap(3207, "mach_port_get_refs", "task name right", "refs")
+MOD_REFS: Final = Trap(3208, "mach_port_mod_refs", "task name right delta")
+PEEK: Final = Trap(3209, "mach_port_peek", "task name seqno", "seqno size id words")
+SET_MSCOUNT: Final = Trap(3210, "mach_port_set_mscount", "task name mscount")
+GET_SET_STATUS: Final = Trap(3211, "mach_port_get_set_status", "task name", "words")
+MOVE_MEMBER: Final = Trap(3212, "mach_port_move_member", "task member after")
+REQUEST_NOTIFICATION: Final = Trap(
+    3213, "mach_port_request_notification", "task name variant sync notify notify_type", "previous"
+)
+INSERT_RIGHT: Final = Trap(3214, "mach_port_insert_right", "task name right disposition")
+EXTRACT_RIGHT: Final = Trap(3215, "mach_port_extract_right", "task name disposition", "right type")
+SET_SEQNO: Final = Trap(3216, "mach_port_set_seqno", "task name seqno")
+GET_ATTRIBUTES: Final = Trap(3217, "mach_port_get_attributes", "task name flavor count", "words")
+SET_ATTRIBUTES: Final = Trap(3218, "mach_port_set_attributes", "task name flavor words")
+GET_SRIGHTS: Final = Trap(3222, "mach_port_get_srights", "task name", "srights")
+INSERT_MEMBER: Final = Trap(3226, "mach_port_insert_member", "task member pset")
+EXTRACT_MEMBER: Final = Trap(3227, "mach_port_extract_member", "task member pset")
+GET_CONTEXT: Final = Trap(3228, "mach_port_get_context", "task name", "context")
+SET_CONTEXT: Final = Trap(3229, "mach_port_set_context", "task name context")
+CONSTRUCT: Final = Trap(3231, "mach_port_construct", "task flags qlimit context", "name")
+DESTRUCT: Final = Trap(3232, "mach_port_destruct", "task name srdelta guard")
+GUARD: Final = Trap(3233, "mach_port_guard", "task name guard strict")
+UNGUARD: Final = Trap(3234, "mach_port_unguard", "task name guard")
+
+# Tasks
+TASK_CREATE: Final = Trap(3400, "task_create", "task", "child")
+TASK_TERMINATE: Final = Trap(3401, "task_terminate", "task")
+PORTS_REGISTER: Final = Trap(3403, "mach_ports_register", "task words")
+PORTS_LOOKUP: Final = Trap(3404, "mach_ports_lookup", "task", "words")
+GET_SPECIAL_PORT: Final = Trap(3409, "task_get_special_port", "task which", "port")
+SET_SPECIAL_PORT: Final = Trap(3410, "task_set_special_port", "task which port")
+
+
+# mach_msg
+
+MACH_MSG: Final = 31
+_MSG: Final = struct.Struct("<7I")
+_MSG_ANSWER: Final = struct.Struct("<5I")
+
+
+class MsgTrap(NamedTuple):
+    """The arguments of ``mach_msg``; ``memory`` is what its out-of-line descriptors point to."""
+
+    option: int
+    buffer: bytes = b""
+    memory: Sequence[bytes] = ()
+    rcv_limit: int = 0
+    rcv_name: int = 0
+    timeout_ms: int = 0
+
+    def pack(self) -> bytes:
+        head = _MSG.pack(
+            MACH_MSG,
+            self.option,
+            len(self.buffer),
+            self.rcv_limit,
+            self.rcv_name,
+            self.timeout_ms & 0xFFFFFFFF,
+            len(self.memory),
+        )
+        return b"".join([head, _pack_words([len(region) for region in self.memory]), self.buffer, *self.memory])
+
+
+class MsgAnswer(NamedTuple):
+    """What ``mach_msg`` gives back; ``buffer`` is None if the caller's is as it was."""
+
+    code: int
+    buffer: bytes | None = None
+    memory: Sequence[bytes] = ()
+    rule: str = ""
+
+    def pack(self) -> bytes:
+        rule = self.rule.encode()
+        buffer = self.buffer or b""
+        head = _MSG_ANSWER.pack(self.code, self.buffer is not None, len(buffer), len(rule), len(self.memory))
+        return b"".join([head, _pack_words([len(region) for region in self.memory]), rule, buffer, *self.memory])
+
+
+def unpack_msg(trap: bytes) -> MsgTrap:
+    """The arguments of a ``mach_msg`` trap.
+
+    Raises:
+        ProtocolError: sizes that do not add up to the bytes that are there.
+    """
+    if len(trap) < _MSG.size:
+        raise ProtocolError(f"mach_msg: {len(trap)} bytes are too few")
+    _, option, send_size, rcv_limit, rcv_name, timeout_ms, count = _MSG.unpack_from(trap)
+    buffer, *memory = _split(trap, _MSG.size, count, (send_size,))
+    return MsgTrap(option, buffer, memory, rcv_limit, rcv_name, timeout_ms)
+
+
+def unpack_msg_answer(answer: bytes) -> MsgAnswer:
+    """The result of a ``mach_msg`` trap.
+
+    Raises:
+        ProtocolError: as ``unpack_msg``.
+    """
+    if len(answer) < _MSG_ANSWER.size:
+        raise ProtocolError(f"mach_msg: {len(answer)} bytes are too few")
+    code, has_buffer, size, rule_size, count = _MSG_ANSWER.unpack_from(answer)
+    rule, buffer, *memory = _split(answer, _MSG_ANSWER.size, count, (rule_size, size))
+    return MsgAnswer(code, buffer if has_buffer else None, memory, rule.decode(errors="replace"))
+
+
+def _split(data: bytes, offset: int, count: int, first_sizes: tuple[int, ...]) -> list[bytes]:
+    """The parts that follow ``count`` sizes at ``offset``: those of ``first_sizes``, then the sized ones."""
+    if count * 4 > len(data) - offset:
+        raise ProtocolError(f"mach_msg: {count} regions do not fit into {len(data)} bytes")
+    sizes = first_sizes + struct.unpack_from(f"<{count}I", data, offset)
+    offset += count * 4
+    if offset + sum(sizes) != len(data):
+        raise ProtocolError(f"mach_msg: sizes add up to {offset + sum(sizes)} bytes, and {len(data)} are there")
+    parts = []
+    for size in sizes:
+        parts.append(data[offset : offset + size])
+        offset += size
+    return parts

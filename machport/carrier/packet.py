@@ -1,0 +1,117 @@
+"""One trap or one answer as a packet of a SOCK_SEQPACKET socket, with descriptors beside it.
+
+A packet is never half there.  What is too long for one goes as a sealed memfd, the first of the descriptors.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from machport.abi.errors import ProtocolError
+
+#: Longest payload that goes in the packet itself, well below the default socket buffer of 208 KiB.
+INLINE_MAX: Final = 64 * 1024
+#: The largest message with its regions; what claims to be longer is refused unread.
+PAYLOAD_MAX: Final = 256 * 1024 * 1024
+#: Descriptors in one packet, the memfd of a long payload included.
+DESCRIPTORS_MAX: Final = 4
+
+_HEAD: Final = struct.Struct("<II")
+_LONG: Final = 1
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+_CONTROL_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
+
+
+def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -> None:
+    """Send one packet.
+
+    Raises:
+        BlockingIOError: the socket does not block and the other side does not read.
+        OSError: the other side is gone.
+    """
+    if len(payload) <= INLINE_MAX:
+        _send(sock, _HEAD.pack(0, len(payload)) + payload, descriptors)
+        return
+    memory = _sealed(payload)
+    try:
+        _send(sock, _HEAD.pack(_LONG, len(payload)), [memory, *descriptors])
+    finally:
+        os.close(memory)
+
+
+def _send(sock: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+
+
+def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+    """The next packet's payload and descriptors, which the caller owns; None at the end of the connection.
+
+    Raises:
+        ProtocolError: not a packet of ours; every descriptor that came with it is closed.
+        BlockingIOError: the socket does not block and nothing is there.
+        OSError: the connection is broken.
+    """
+    data, ancillary, flags, _ = sock.recvmsg(_HEAD.size + INLINE_MAX + 1, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
+    descriptors = [
+        descriptor
+        for level, kind, content in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for descriptor in array.array("i", content[: len(content) - len(content) % 4])
+    ]
+    if not data and not descriptors:
+        return None
+    try:
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(data) < _HEAD.size:
+            raise ProtocolError("a packet that is too long, too short, or has too many descriptors")
+        kind, length = _HEAD.unpack_from(data)
+        if kind == _LONG and descriptors and len(data) == _HEAD.size:
+            payload = _read_sealed(descriptors[0], length)
+            os.close(descriptors.pop(0))
+        elif kind == 0 and len(data) == _HEAD.size + length:
+            payload = data[_HEAD.size :]
+        else:
+            raise ProtocolError(f"a packet of {len(data)} bytes that claims kind {kind} and {length} bytes")
+    except ProtocolError:
+        close_all(descriptors)
+        raise
+    return payload, descriptors
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def _sealed(payload: bytes) -> int:
+    memory = os.memfd_create("machport-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(payload)
+        while view:
+            view = view[os.write(memory, view) :]
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        os.close(memory)
+        raise
+    return memory
+
+
+def _read_sealed(memory: int, length: int) -> bytes:
+    try:
+        sealed = fcntl.fcntl(memory, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+        size = os.fstat(memory).st_size
+    except OSError:
+        sealed, size = False, -1
+    if not sealed or size != length or not INLINE_MAX < length <= PAYLOAD_MAX:
+        raise ProtocolError("a long payload that is not sealed memory of the size announced")
+    with mmap.mmap(memory, length, prot=mmap.PROT_READ) as mapping:
+        return mapping[:]

@@ -1,0 +1,7 @@
+"""A task's side of its kernel: one trap in, one answer out.
+
+``connection``  the task's connection, and one channel for each of its threads     ``start``  starting a daemon
+``calls``       every call by its manual name, packed and unpacked
+
+Packing a trap (``calls``) and carrying it (``connection``) meet in one method, ``Connection.trap``.
+"""

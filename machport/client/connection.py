@@ -1,0 +1,185 @@
+"""A task's connection to the daemon, and the channels of its threads.
+
+Every thread has a channel of its own, made at its first trap, so that each may block without the others.  The
+connection itself carries only hello and new channels; its end is the end of the task.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from machport.abi import traps as t
+from machport.abi.errors import DaemonLost, DaemonUnavailable, DeadTask, ForkedTask, error_for
+from machport.carrier import packet
+from machport.carrier.endpoint import VARIABLE, socket_path
+from machport.carrier.hello import Hello
+from machport.client.start import start_daemon
+
+
+class Channel:
+    """One thread's way to the daemon."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+        """Carry one trap, and wait for its answer.
+
+        If a signal handler raises meanwhile, as for KeyboardInterrupt, the channel ends: the daemon interrupts the
+        call and puts a message that was not read back into its queue.
+
+        Raises:
+            DaemonLost: the daemon is gone.
+        """
+        try:
+            packet.send(self._sock, payload, descriptors)
+            received = packet.receive(self._sock)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise _lost() from None
+            raise
+        if received is None:
+            raise _lost()
+        return received
+
+    def interrupt(self) -> None:
+        """From another thread: let the call under way return, if it is waiting."""
+        packet.send(self._sock, t.INTERRUPT.pack())
+
+    def close(self) -> None:
+        self._sock.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Connection:
+    """A task, joined to a daemon.
+
+    Args:
+        label: what the daemon calls the task, before its process number.
+        ticket: proof that this process is the one a parent made a task for; b"" for a new task.
+        path: socket of the daemon; the user's own by default, with a daemon started if there is none.
+
+    Raises:
+        DaemonUnavailable: no daemon can be reached or started.
+    """
+
+    def __init__(self, label: str, ticket: bytes = b"", path: Path | None = None) -> None:
+        self.path = socket_path() if path is None else path
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
+        self._closed = False
+        self._control = Channel(_connect(self.path, start=not ticket))
+        payload, _ = self._control.trap(Hello(label, ticket).pack())
+        if t.number_of(payload):
+            rule, says = t.unpack_refusal(payload)
+            self._control.close()
+            raise error_for(t.number_of(payload), says, call="hello", task=label, rule=rule)
+        self.label = payload[4:].decode(errors="replace")
+        _connections.add(self)
+
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+        """Carry one trap of the calling thread; the answer and the descriptors with it, which the caller owns.
+
+        Raises:
+            DaemonLost: the daemon is gone, and with it every right of the task.
+            DeadTask: the connection was closed.
+            ForkedTask: the process is a forked child of the task's.
+        """
+        channel: Channel | None = getattr(self._local, "channel", None)
+        if channel is None or channel.closed:
+            channel = self._new_channel()
+        return channel.trap(payload, descriptors)
+
+    def _new_channel(self) -> Channel:
+        self._check_usable()
+        with self._lock:
+            answer, descriptors = self._control.trap(t.THREAD.pack())
+        if t.number_of(answer) or len(descriptors) != 1:
+            packet.close_all(descriptors)
+            raise error_for(t.number_of(answer), t.unpack_refusal(answer)[1], call="thread", task=self.label)
+        channel = Channel(socket.socket(fileno=descriptors[0]))
+        self._local.channel = channel
+        self._channels[threading.get_ident()] = channel
+        return channel
+
+    def interrupt(self, thread: int) -> None:
+        """Let the call that another thread waits in return as interrupted; nothing happens if it does not wait."""
+        channel = self._channels.get(thread)
+        if channel is not None and not channel.closed:
+            channel.interrupt()
+
+    def _check_usable(self) -> None:
+        if self._pid != os.getpid():
+            raise ForkedTask(
+                "this process is a forked child and holds none of its parent's rights; make a Task of its own",
+                task=self.label,
+            )
+        if self._closed:
+            raise DeadTask("the task was closed", task=self.label)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the task was ended by ``close``."""
+        return self._closed
+
+    def close(self) -> None:
+        """End the task: all its rights go.  Closing again does nothing."""
+        self._closed = True
+        for channel in list(self._channels.values()):
+            channel.close()
+        self._control.close()
+
+    def _forked(self) -> None:
+        """In a forked child: let go of the parent's sockets, whose rights stay with the parent."""
+        self.close()
+        self._closed = False
+
+
+def _lost() -> DaemonLost:
+    return DaemonLost("the daemon is gone, and with it all rights of this task; make a new Task to go on")
+
+
+def _connect(path: Path, *, start: bool) -> socket.socket:
+    """Connect, starting a daemon if there is none and ``start`` allows it."""
+    for attempt in range(3):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            sock.connect(str(path))
+            return sock
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            sock.close()
+            if not start:
+                raise DaemonUnavailable(f"no daemon listens on {path}") from error
+            if attempt < 2:
+                start_daemon(path)
+        except OSError as error:
+            sock.close()
+            raise DaemonUnavailable(
+                f"cannot connect to {path}: {error.strerror}; check its owner and mode, or set {VARIABLE}"
+            ) from None
+    raise DaemonUnavailable(f"a daemon was started and does not listen on {path}; try 'machport daemon' by hand")
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for connection in list(_connections):
+        connection._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,138 @@
+"""One task's connection: who is at the other end, and the sockets of its threads.
+
+Knows credentials and packets.  Never knows what a trap means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+import termios
+from typing import Final, NamedTuple
+
+from machport.abi.errors import ProtocolError
+from machport.carrier import packet
+from machport.kernel.task import Task
+from machport.kernel.waiter import Result, Waiter
+from machport.server.dispatch import Answer
+
+_SO_PEERPIDFD: Final = 77
+_UCRED: Final = struct.Struct("3i")
+_INT: Final = struct.Struct("i")
+
+
+class Peer(NamedTuple):
+    """The process at the other end, as the system attests it.  ``pidfd`` is owned by whoever has the peer."""
+
+    pid: int
+    uid: int
+    gid: int
+    pidfd: int
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Sender (euid, egid) and audit token of its messages (M35)."""
+        return (self.uid, self.gid, self.uid, self.uid, self.gid, self.uid, self.gid, self.pid, 0, 0)
+
+
+def attest(sock: socket.socket) -> Peer:
+    """Who connected.
+
+    Raises:
+        ProtocolError: the process is gone already.
+    """
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    try:
+        (pidfd,) = _INT.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size))
+    except OSError:
+        # Before Linux 6.5.  The number could only mean another process if this one had died since it connected.
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            raise ProtocolError(f"process {pid} is gone") from None
+    return Peer(pid, uid, gid, pidfd)
+
+
+class Channel:
+    """One thread's way to its kernel: at most one trap under way, at most one answer not yet written."""
+
+    __slots__ = ("client", "deadline", "delivered", "outbox", "sock", "waiter")
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.client: Client | None = None
+        #: The call that the thread is blocked in.
+        self.waiter: Waiter | None = None
+        #: When its present phase is over, by the monotonic clock.
+        self.deadline: float | None = None
+        #: An answer that did not fit into the socket because the thread does not read.
+        self.outbox: Answer | None = None
+        #: The message in the last answer, until the thread shows by its next trap that it has read it.
+        self.delivered: Result | None = None
+
+    def receive(self) -> tuple[bytes, list[int]] | None:
+        """The next trap; None at the end.
+
+        Raises:
+            BlockingIOError: there is none.
+            ProtocolError: not a packet of ours.
+        """
+        try:
+            return packet.receive(self.sock)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return None
+
+    def send(self, answer: Answer) -> bool:
+        """Write an answer, or keep it until the socket is writable; whether it is written.
+
+        Raises:
+            OSError: the other side is gone, or it is not possible to send this.
+        """
+        try:
+            packet.send(self.sock, answer.payload, answer.descriptors)
+        except BlockingIOError:
+            self.outbox = answer
+            return False
+        self.outbox = None
+        return True
+
+    def was_read(self) -> bool:
+        """Whether the other side took the last answer out of its socket before it ended or closed it."""
+        if self.outbox is not None:
+            return False
+        with contextlib.suppress(OSError):
+            if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET:
+                return False
+            unread = _INT.unpack(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(_INT.size)))[0]
+            return bool(unread == 0)
+        return True
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Client:
+    """A task and the process that it belongs to.
+
+    Attributes:
+        control: the connection itself, whose end is the end of the task.
+        channels: one for each of the task's threads.
+        children: tasks that this one made and that no process has claimed yet; they end with it.
+    """
+
+    __slots__ = ("channels", "children", "control", "peer", "task")
+
+    def __init__(self, peer: Peer, task: Task, control: Channel) -> None:
+        self.peer = peer
+        self.task = task
+        self.control = control
+        self.channels: set[Channel] = {control}
+        self.children: set[Task] = set()
+        control.client = self

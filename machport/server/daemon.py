@@ -1,0 +1,397 @@
+"""The daemon: one process and one loop around one kernel.
+
+A trap is read, carried out and answered before the next; what a call changes for other threads is answered right
+after it.  A client that breaks the protocol, does not read, or dies costs its own connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import resource
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from machport.abi import constants as c
+from machport.abi import traps as t
+from machport.abi.errors import ProtocolError
+from machport.carrier import hello, packet
+from machport.kernel import messages, tasks
+from machport.kernel.kernel import Kernel
+from machport.kernel.refusal import Refusal
+from machport.kernel.task import Task
+from machport.kernel.waiter import Result, Waiter
+from machport.server.bootstrap import Bootstrap
+from machport.server.connection import Channel, Client, Peer, attest
+from machport.server.dispatch import Answer, OpenFile, dispatch, msg_answer
+
+_log: Final = logging.getLogger("machport.daemon")
+_READ: Final = selectors.EVENT_READ
+_WRITE: Final = selectors.EVENT_WRITE
+#: Descriptors that files of clients may not use up: for connections, deaths and answers.
+_DESCRIPTOR_RESERVE: Final = 64
+
+
+class Daemon:
+    """A kernel, and the processes that call it.
+
+    Args:
+        listener: a listening SOCK_SEQPACKET socket, not blocking.
+        idle_exit: seconds without any client after which ``run`` returns; None for never.
+    """
+
+    def __init__(self, listener: socket.socket, *, idle_exit: float | None = None) -> None:
+        self.kernel = Kernel()
+        self.bootstrap = Bootstrap(self.kernel)
+        self._listener = listener
+        self._idle_exit = idle_exit
+        self._idle_since: float | None = time.monotonic()
+        self._running = True
+        self._clients: dict[Task, Client] = {}
+        self._waiting: dict[Waiter, Channel] = {}
+        self._tickets: dict[bytes, tuple[Client, Task]] = {}
+        self._deadlines: list[tuple[float, int, Channel]] = []
+        self._order = itertools.count()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, _READ, lambda _: self._accept())
+        self._descriptor_limit = _raise_descriptor_limit() - _DESCRIPTOR_RESERVE
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        """Serve until ``stop``, or until nobody has been there for ``idle_exit`` seconds."""
+        while self._running:
+            for key, events in self._selector.select(self._time_to_sleep()):
+                # What one event ends may have been ready, too.
+                if key.fileobj in self._selector.get_map():
+                    key.data(events)
+            self._expire()
+            if self._idle_since is not None and self._idle_exit is not None:
+                self._running &= time.monotonic() < self._idle_since + self._idle_exit
+
+    def stop(self) -> None:
+        """Let ``run`` return after what it is doing."""
+        self._running = False
+
+    def stop_on(self, *signals: signal.Signals) -> None:
+        """Stop when one of these signals arrives, also out of sleep."""
+        wake_read, wake_write = socket.socketpair()
+        wake_read.setblocking(False)
+        wake_write.setblocking(False)
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        for number in signals:
+            signal.signal(number, lambda *_: self.stop())
+        self._selector.register(wake_read, _READ, lambda _: wake_read.recv(64))
+        self._wake = (wake_read, wake_write)
+
+    def close(self) -> None:
+        """End every connection: each blocked thread of each client learns at once that the daemon is gone."""
+        for client in list(self._clients.values()):
+            self._end(client, "the daemon stops")
+        self._selector.close()
+        self._listener.close()
+        os.close(self._spare)
+
+    # Time
+
+    def _time_to_sleep(self) -> float | None:
+        ends = [self._deadlines[0][0]] if self._deadlines else []
+        if self._idle_since is not None and self._idle_exit is not None:
+            ends.append(self._idle_since + self._idle_exit)
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline, _, channel = heapq.heappop(self._deadlines)
+            if channel.deadline == deadline and channel.waiter is not None:
+                messages.expire(self.kernel, channel.waiter)
+                self._settle()
+
+    def _arm(self, channel: Channel, waiter: Waiter) -> None:
+        milliseconds = waiter.deadline_ms
+        channel.deadline = None
+        if milliseconds is not None:
+            channel.deadline = time.monotonic() + milliseconds / 1000
+            heapq.heappush(self._deadlines, (channel.deadline, next(self._order), channel))
+
+    # Connections
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            _log.warning("a connection was refused: %s", error.strerror)
+            self._refuse_one()
+            return
+        channel = Channel(sock)
+        try:
+            peer = attest(sock)
+        except ProtocolError:
+            channel.close()
+            return
+        if peer.uid not in (os.getuid(), 0):
+            _log.warning("user %d, process %d, was refused", peer.uid, peer.pid)
+            os.close(peer.pidfd)
+            channel.close()
+            return
+        self._watch(channel, lambda _: self._greet(channel, peer))
+        self._idle_since = None
+
+    def _refuse_one(self) -> None:
+        """Out of descriptors: use the spare one to turn the next connection away, so that it does not hang."""
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _watch(self, channel: Channel, callback: Callable[[int], None], events: int = _READ) -> None:
+        self._selector.register(channel.sock, events, callback)
+
+    def _greet(self, channel: Channel, peer: Peer) -> None:
+        """The first packet: a new task, or a child's process that claims the task its parent made."""
+        try:
+            received = channel.receive()
+            if received is None:
+                raise ProtocolError("the connection ended before its hello")
+            packet.close_all(received[1])
+            greeting = hello.unpack_hello(received[0])
+            task = self._admit(greeting, peer)
+        except BlockingIOError:
+            return
+        except (ProtocolError, Refusal) as error:
+            _log.warning("process %d was cut off: %s", peer.pid, error)
+            if isinstance(error, Refusal):
+                with contextlib.suppress(OSError):
+                    channel.send(Answer(t.pack_refusal(error.code, error.rule, error.says)))
+            self._forget(channel)
+            os.close(peer.pidfd)
+            self._check_idle()
+            return
+        client = Client(peer, task, channel)
+        self._clients[task] = client
+        self._selector.modify(channel.sock, _READ, lambda events: self._serve(channel, events))
+        self._selector.register(peer.pidfd, _READ, lambda _: self._end(client, "its process died"))
+        _log.info("task %s of process %d begins", task.label, peer.pid)
+        self._answer(channel, Answer(b"\0\0\0\0" + task.label.encode()))
+
+    def _admit(self, greeting: hello.Hello, peer: Peer) -> Task:
+        if greeting.version != hello.VERSION:
+            raise Refusal(
+                c.MIG_BAD_ID, "hello", f"the daemon speaks version {hello.VERSION} and the task {greeting.version}"
+            )
+        if not greeting.ticket:
+            return tasks.create_task(
+                self.kernel, f"{greeting.label}[{peer.pid}]", peer.tokens, bootstrap=self.bootstrap.port
+            )
+        if greeting.ticket not in self._tickets:
+            raise Refusal(c.KERN_INVALID_CAPABILITY, "hello", "the ticket was used, or its sender is gone")
+        owner, task = self._tickets.pop(greeting.ticket)
+        owner.children.discard(task)
+        task.tokens = peer.tokens
+        task.label = f"{greeting.label}[{peer.pid}]"
+        return task
+
+    def _end(self, client: Client, why: str) -> None:
+        """A task is over: what was handed to it unread goes back, then all its rights go."""
+        if self._clients.pop(client.task, None) is None:
+            return
+        _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
+        self._selector.unregister(client.peer.pidfd)
+        os.close(client.peer.pidfd)
+        self._take_back_unread(client)
+        for channel in list(client.channels):
+            self._close(channel)
+        if client.task.active:
+            tasks.task_terminate(self.kernel, client.task)
+        self._tickets = {ticket: held for ticket, held in self._tickets.items() if held[0] is not client}
+        for child in client.children:
+            if child.active:
+                tasks.task_terminate(self.kernel, child)
+        self._settle()
+        self._check_idle()
+
+    def _take_back_unread(self, client: Client) -> None:
+        """A message that the process had not read when it died was not received: it goes back to its queue."""
+        unread: list[tuple[int, Result]] = []
+        for channel in client.channels:
+            result = channel.delivered
+            if result is not None and result.received is not None and not channel.was_read():
+                unread.append((result.received.seqno, result))
+        for _, result in sorted(unread, key=lambda pair: pair[0], reverse=True):
+            messages.take_back(self.kernel, client.task, result)
+
+    def _check_idle(self) -> None:
+        if not self._clients:
+            self._idle_since = time.monotonic()
+
+    def _close(self, channel: Channel) -> None:
+        """A thread is gone: its call is interrupted, and nobody reads the result."""
+        waiter, channel.waiter = channel.waiter, None
+        if waiter is not None:
+            del self._waiting[waiter]
+            messages.interrupt(self.kernel, waiter)
+        if channel.client is not None:
+            channel.client.channels.discard(channel)
+        self._forget(channel)
+
+    def _forget(self, channel: Channel) -> None:
+        channel.deadline = None
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(channel.sock)
+        channel.close()
+
+    def _hang_up(self, channel: Channel, why: str) -> None:
+        """One connection ends; if it is the task's own, the task does."""
+        client = channel.client
+        if client is not None and channel is client.control:
+            self._end(client, why)
+        else:
+            if client is not None and channel.delivered is not None and not channel.was_read():
+                messages.take_back(self.kernel, client.task, channel.delivered)
+            self._close(channel)
+            self._settle()
+
+    # Traps
+
+    def _serve(self, channel: Channel, events: int) -> None:
+        """One event of a client's socket: at most one trap is carried out, so that nobody starves."""
+        try:
+            if events & _WRITE and channel.outbox is not None:
+                if channel.send(channel.outbox):
+                    self._selector.modify(channel.sock, _READ, lambda events: self._serve(channel, events))
+                return
+            received = channel.receive()
+        except BlockingIOError:
+            return
+        except (ProtocolError, OSError) as error:
+            self._hang_up(channel, f"cut off: {error}")
+            return
+        if received is None:
+            self._hang_up(channel, "its connection ended")
+            return
+        payload, descriptors = received
+        try:
+            answer = self._trap(channel, payload, descriptors)
+        except ProtocolError as error:
+            client = channel.client
+            assert client is not None
+            packet.close_all(descriptors)
+            self._end(client, f"cut off: {error}")
+            return
+        if answer is None or not answer.keeps_descriptors:
+            packet.close_all(descriptors)
+        if answer is not None:
+            self._answer(channel, answer)
+        self._settle()
+
+    def _trap(self, channel: Channel, payload: bytes, descriptors: list[int]) -> Answer | None:
+        """Carry out a trap; None if its answer comes later, or never."""
+        client = channel.client
+        assert client is not None
+        number = t.number_of(payload)
+        if number == t.INTERRUPT.number:
+            if channel.waiter is not None:
+                messages.interrupt(self.kernel, channel.waiter)
+            return None
+        if channel.waiter is not None:
+            raise ProtocolError("a trap while another of the same thread is under way")
+        channel.delivered = None
+        try:
+            if number == t.THREAD.number:
+                return self._new_thread(client)
+            if number == t.TICKET.number:
+                return self._new_ticket(client, t.TICKET.unpack(payload)[0][0])
+            if number == t.TASK_CREATE.number:
+                return self._create_task(client, t.TASK_CREATE.unpack(payload)[0][0])
+            if any(descriptor >= self._descriptor_limit for descriptor in descriptors):
+                raise Refusal(c.KERN_RESOURCE_SHORTAGE, "fileport_makeport", "the daemon has no descriptor left")
+        except Refusal as refusal:
+            return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
+        outcome = dispatch(self.kernel, client.task, payload, descriptors)
+        if isinstance(outcome, Answer):
+            return outcome
+        if outcome.result is not None:
+            return self._message_answer(channel, outcome.result)
+        channel.waiter = outcome
+        self._waiting[outcome] = channel
+        self._arm(channel, outcome)
+        return None
+
+    def _message_answer(self, channel: Channel, result: Result) -> Answer:
+        if result.received is not None:
+            channel.delivered = result
+        return msg_answer(result)
+
+    def _new_thread(self, client: Client) -> Answer:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel = Channel(ours)
+        channel.client = client
+        client.channels.add(channel)
+        self._watch(channel, lambda events: self._serve(channel, events))
+        return Answer(t.THREAD.pack_answer(), [theirs.detach()], gives_descriptors=True)
+
+    def _new_ticket(self, client: Client, name: int) -> Answer:
+        task = tasks.resolve_task(client.task, name)
+        if task not in client.children:
+            raise Refusal(c.KERN_INVALID_ARGUMENT, "ticket", "the task is not one of yours that waits for a process")
+        ticket = os.urandom(hello.TICKET_SIZE)
+        self._tickets[ticket] = (client, task)
+        return Answer(t.TICKET.pack_answer(words=list(memoryview(ticket).cast("I"))))
+
+    def _create_task(self, client: Client, name: int) -> Answer:
+        parent = tasks.resolve_task(client.task, name)
+        client.task.space.check_room()
+        child = tasks.create_task(self.kernel, f"{parent.label}/child", client.task.tokens)
+        client.children.add(child)
+        return Answer(t.TASK_CREATE.pack_answer((tasks.copy_to(self.kernel, client.task, child.port),)))
+
+    # Answers
+
+    def _settle(self) -> None:
+        """Answer the threads whose calls were finished, serve the bootstrap port, and close files let go."""
+        while changed := messages.collect(self.kernel):
+            for waiter in changed:
+                self._changed(waiter)
+        for released in self.kernel.take_released():
+            if isinstance(released, OpenFile):
+                os.close(released.descriptor)
+
+    def _changed(self, waiter: Waiter) -> None:
+        if waiter is self.bootstrap.waiter:
+            self.bootstrap.serve()
+            return
+        channel = self._waiting.get(waiter)
+        if channel is None:
+            return
+        if waiter.result is None:
+            self._arm(channel, waiter)
+            return
+        del self._waiting[waiter]
+        channel.waiter = channel.deadline = None
+        self._answer(channel, self._message_answer(channel, waiter.result))
+
+    def _answer(self, channel: Channel, answer: Answer) -> None:
+        try:
+            if not channel.send(answer):
+                self._selector.modify(channel.sock, _WRITE, lambda events: self._serve(channel, events))
+                return
+        except OSError as error:
+            # The other side is going; its end is reported by its process or socket.
+            _log.debug("an answer could not be written: %s", error)
+        if answer.gives_descriptors:
+            packet.close_all(answer.descriptors)
+
+
+def _raise_descriptor_limit() -> int:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

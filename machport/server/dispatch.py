@@ -1,0 +1,166 @@
+"""A trap as a call on the kernel, and its outcome as an answer.
+
+Pure but for the descriptors of files, which it only passes on.  What a client may have written wrong in a trap is an
+answer with a code; only bytes that are no trap at all raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from machport.abi import constants as c
+from machport.abi import traps as t
+from machport.abi.errors import ProtocolError
+from machport.kernel import messages, ports, requests, tasks
+from machport.kernel.kernel import Kernel
+from machport.kernel.refusal import Refusal
+from machport.kernel.task import Task
+from machport.kernel.waiter import Result, Waiter
+
+
+class Answer(NamedTuple):
+    """The bytes of an answer and the descriptors to send with them.
+
+    Attributes:
+        gives_descriptors: the daemon closes its own copies when they are sent.
+        keeps_descriptors: the call keeps those that came with the trap.
+    """
+
+    payload: bytes
+    descriptors: Sequence[int] = ()
+    gives_descriptors: bool = False
+    keeps_descriptors: bool = False
+
+
+class OpenFile:
+    """The kernel object behind a fileport: a descriptor that the daemon holds until no right is left."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+
+#: Calls on the task that the first field names.
+_ON_TASK: Final[dict[t.Trap, Callable[..., Any]]] = {
+    t.NAMES: ports.mach_port_names,
+    t.TYPE: ports.mach_port_type,
+    t.RENAME: ports.mach_port_rename,
+    t.ALLOCATE_NAME: ports.mach_port_allocate_name,
+    t.ALLOCATE: ports.mach_port_allocate,
+    t.DESTROY: ports.mach_port_destroy,
+    t.DEALLOCATE: ports.mach_port_deallocate,
+    t.GET_REFS: ports.mach_port_get_refs,
+    t.MOD_REFS: ports.mach_port_mod_refs,
+    t.PEEK: ports.mach_port_peek,
+    t.SET_MSCOUNT: ports.mach_port_set_mscount,
+    t.GET_SET_STATUS: ports.mach_port_get_set_status,
+    t.MOVE_MEMBER: ports.mach_port_move_member,
+    t.SET_SEQNO: ports.mach_port_set_seqno,
+    t.GET_ATTRIBUTES: ports.mach_port_get_attributes,
+    t.SET_ATTRIBUTES: ports.mach_port_set_attributes,
+    t.GET_SRIGHTS: ports.mach_port_get_srights,
+    t.INSERT_MEMBER: ports.mach_port_insert_member,
+    t.EXTRACT_MEMBER: ports.mach_port_extract_member,
+    t.GET_CONTEXT: ports.mach_port_get_context,
+    t.SET_CONTEXT: ports.mach_port_set_context,
+    t.CONSTRUCT: ports.mach_port_construct,
+    t.DESTRUCT: ports.mach_port_destruct,
+    t.GUARD: ports.mach_port_guard,
+    t.UNGUARD: ports.mach_port_unguard,
+    t.TASK_TERMINATE: tasks.task_terminate,
+}
+#: Calls in which a right goes between the caller and the task that the first field names.
+_BETWEEN_TASKS: Final[dict[t.Trap, Callable[..., Any]]] = {
+    t.REQUEST_NOTIFICATION: requests.mach_port_request_notification,
+    t.INSERT_RIGHT: ports.mach_port_insert_right,
+    t.EXTRACT_RIGHT: ports.mach_port_extract_right,
+    t.PORTS_REGISTER: tasks.mach_ports_register,
+    t.PORTS_LOOKUP: tasks.mach_ports_lookup,
+    t.GET_SPECIAL_PORT: tasks.task_get_special_port,
+    t.SET_SPECIAL_PORT: tasks.task_set_special_port,
+}
+#: Calls on the caller itself.
+_ON_CALLER: Final[dict[t.Trap, Callable[..., Any]]] = {
+    t.REPLY_PORT: ports.mach_reply_port,
+    t.TASK_SELF: tasks.mach_task_self,
+}
+
+
+def dispatch(kernel: Kernel, caller: Task, payload: bytes, descriptors: Sequence[int]) -> Answer | Waiter:
+    """Carry out one trap of a task.
+
+    Args:
+        descriptors: files that came with the trap.
+
+    Returns:
+        The answer, or the waiter of a ``mach_msg``, with or without a result yet.
+
+    Raises:
+        ProtocolError: the bytes are not a trap.
+    """
+    number = t.number_of(payload)
+    if number == t.MACH_MSG:
+        return _mach_msg(kernel, caller, payload)
+    trap = t.TRAPS.get(number)
+    if trap is None:
+        raise ProtocolError(f"there is no trap {number}")
+    arguments, words = trap.unpack(payload)
+    try:
+        tasks.check_alive(caller)
+        return _call(kernel, caller, trap, arguments, words, descriptors)
+    except Refusal as refusal:
+        return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
+
+
+def _call(
+    kernel: Kernel,
+    caller: Task,
+    trap: t.Trap,
+    arguments: Sequence[int],
+    words: list[int],
+    descriptors: Sequence[int],
+) -> Answer:
+    extra = (words,) if "words" in trap.fields else ()
+    if trap in _ON_CALLER:
+        return _answer(trap, _ON_CALLER[trap](kernel, caller))
+    if trap is t.FILEPORT_MAKEPORT:
+        if len(descriptors) != 1:
+            raise Refusal(c.KERN_INVALID_ARGUMENT, "fileport_makeport", "one descriptor must come with the call")
+        name = tasks.make_object(kernel, caller, OpenFile(descriptors[0]))
+        return Answer(trap.pack_answer((name,)), keeps_descriptors=True)
+    if trap is t.FILEPORT_MAKEFD:
+        file: OpenFile = tasks.object_of(caller, arguments[0], OpenFile)
+        return Answer(trap.pack_answer(), (file.descriptor,))
+    if trap not in _ON_TASK and trap not in _BETWEEN_TASKS:
+        raise ProtocolError(f"{trap.call} is not a call on the kernel")
+    task = tasks.resolve_task(caller, arguments[0])
+    tasks.check_alive(task)
+    if trap in _ON_TASK:
+        return _answer(trap, _ON_TASK[trap](kernel, task, *arguments[1:], *extra))
+    return _answer(trap, _BETWEEN_TASKS[trap](kernel, caller, task, *arguments[1:], *extra))
+
+
+def _answer(trap: t.Trap, value: Any) -> Answer:
+    """The value of a kernel call in the layout of its trap."""
+    if trap is t.NAMES:
+        return Answer(trap.pack_answer(words=[word for pair in value for word in pair]))
+    if trap is t.PEEK:
+        tail = value.trailer
+        return Answer(trap.pack_answer((value.seqno, value.size, value.id), [*tail.sender, *tail.audit]))
+    if isinstance(value, list | ports.PortStatus):
+        return Answer(trap.pack_answer(words=value))
+    if value is None:
+        return Answer(trap.pack_answer())
+    return Answer(trap.pack_answer(value if isinstance(value, tuple) else (value,)))
+
+
+def _mach_msg(kernel: Kernel, caller: Task, payload: bytes) -> Waiter:
+    option, buffer, memory, rcv_limit, rcv_name, timeout_ms = t.unpack_msg(payload)
+    return messages.mach_msg(kernel, caller, option, buffer, memory, rcv_limit, rcv_name, timeout_ms)
+
+
+def msg_answer(result: Result) -> Answer:
+    """The answer to a ``mach_msg`` that is done."""
+    return Answer(t.MsgAnswer(result.code, result.buffer, result.memory, result.rule).pack())
