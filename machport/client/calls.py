@@ -7,13 +7,29 @@ table's code, the task, the port name and the rule.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, Protocol
 
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import error_for
 from machport.carrier import packet
-from machport.client.connection import Connection
+
+
+class Carrier(Protocol):
+    """What carries traps: a connection to the daemon today, rings tomorrow."""
+
+    @property
+    def label(self) -> str:
+        """What the daemon calls the task."""
+
+    #: The task's name for its own port once it has asked, else 0.
+    self_name: int
+
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+        """One trap in, one answer out, with the descriptors that came along."""
+
+    def interrupt(self, thread: int) -> None:
+        """Let the call that a thread waits in return."""
 
 
 class ReceiveStatus(NamedTuple):
@@ -44,12 +60,11 @@ class Peeked(NamedTuple):
 class Calls:
     """The calls of one task."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._self_name = c.MACH_PORT_NULL
+    def __init__(self, carrier: Carrier) -> None:
+        self.carrier = carrier
 
     def _trap(self, trap: t.Trap, *arguments: int, words: Sequence[int] = ()) -> tuple[tuple[int, ...], list[int]]:
-        payload, descriptors = self.connection.trap(trap.pack(*arguments, words=words))
+        payload, descriptors = self.carrier.trap(trap.pack(*arguments, words=words))
         packet.close_all(descriptors)
         if t.number_of(payload):
             self._refused(trap, arguments, payload)
@@ -59,7 +74,7 @@ class Calls:
         rule, says = t.unpack_refusal(payload)
         name = None if trap.subject is None else arguments[trap.subject]
         raise error_for(
-            _signed(t.number_of(payload)), says, call=trap.call, task=self.connection.label, name=name, rule=rule
+            _signed(t.number_of(payload)), says, call=trap.call, task=self.carrier.label, name=name, rule=rule
         )
 
     def _one(self, trap: t.Trap, *arguments: int) -> int:
@@ -210,9 +225,9 @@ class Calls:
 
     def mach_task_self(self) -> int:
         """The name of the task's own port; one reference is kept for all who ask."""
-        if not self._self_name:
-            self._self_name = self._one(t.TASK_SELF)
-        return self._self_name
+        if not self.carrier.self_name:
+            self.carrier.self_name = self._one(t.TASK_SELF)
+        return self.carrier.self_name
 
     def task_create(self, task: int) -> int:
         """A child task without threads, rights or bootstrap port; its task port.
@@ -245,11 +260,15 @@ class Calls:
         """What a process says in its hello to become the child task that the caller made; good once."""
         return b"".join(word.to_bytes(4, "little") for word in self._trap(t.TICKET, task)[1])
 
+    def thread_abort(self, thread: int) -> None:
+        """Interrupt the ``mach_msg`` that a thread of this task (``threading.get_ident``) waits in, if it does."""
+        self.carrier.interrupt(thread)
+
     # Files
 
     def fileport_makeport(self, descriptor: int) -> int:
         """A send right that stands for an open file; the caller's descriptor stays open."""
-        payload, descriptors = self.connection.trap(t.FILEPORT_MAKEPORT.pack(), (descriptor,))
+        payload, descriptors = self.carrier.trap(t.FILEPORT_MAKEPORT.pack(), (descriptor,))
         packet.close_all(descriptors)
         if t.number_of(payload):
             self._refused(t.FILEPORT_MAKEPORT, (), payload)
@@ -257,7 +276,7 @@ class Calls:
 
     def fileport_makefd(self, name: int) -> int:
         """A descriptor of the file that a send right stands for; the caller owns it, the right stays."""
-        payload, descriptors = self.connection.trap(t.FILEPORT_MAKEFD.pack(name))
+        payload, descriptors = self.carrier.trap(t.FILEPORT_MAKEFD.pack(name))
         if t.number_of(payload) or len(descriptors) != 1:
             packet.close_all(descriptors)
             self._refused(t.FILEPORT_MAKEFD, (name,), payload)
@@ -271,7 +290,7 @@ class Calls:
         A wait that is interrupted goes on unless the INTERRUPT option of its half is given (M36).
         """
         while True:
-            payload, descriptors = self.connection.trap(trap.pack())
+            payload, descriptors = self.carrier.trap(trap.pack())
             packet.close_all(descriptors)
             answer = t.unpack_msg_answer(payload)
             if answer.code == c.MACH_SEND_INTERRUPTED and not trap.option & c.MACH_SEND_INTERRUPT:

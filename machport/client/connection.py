@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from machport.abi import traps as t
+from machport.abi.constants import MACH_PORT_NULL
 from machport.abi.errors import DaemonLost, DaemonUnavailable, DeadTask, ForkedTask, error_for
 from machport.carrier import packet
 from machport.carrier.endpoint import VARIABLE, socket_path
@@ -89,6 +90,7 @@ class Connection:
             self._control.close()
             raise error_for(t.number_of(payload), says, call="hello", task=label, rule=rule)
         self.label = payload[4:].decode(errors="replace")
+        self.self_name = MACH_PORT_NULL
         _connections.add(self)
 
     def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:

@@ -1,0 +1,76 @@
+"""The task of this process: joined at first use, one for all that do not make their own.
+
+``machport.mach`` and ``machport.iokit`` speak for it, as their namesakes do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from machport.abi.errors import ForkedTask
+from machport.client.connection import Connection
+
+
+class ProcessTask:
+    """Carries the traps of the process's own task, which it joins when the first one comes."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, made now if this is the first use.
+
+        Raises:
+            ForkedTask: the process is a forked child of the one that joined, and has not called ``restart``.
+        """
+        with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = Connection(default_label())
+                self._pid = os.getpid()
+            elif self._pid != os.getpid():
+                raise ForkedTask("a forked child has none of its parent's rights; call mach_init() to become a task")
+            return self._connection
+
+    def join(self, connection: Connection) -> None:
+        """Let this be the process's task: what a spawned child does with its ticket."""
+        self._connection = connection
+        self._pid = os.getpid()
+
+    def restart(self) -> None:
+        """Become a new task, without any right: what a forked child does."""
+        self._lock = threading.Lock()
+        self._connection = None
+
+    @property
+    def label(self) -> str:
+        return self.connection.label
+
+    @property
+    def self_name(self) -> int:
+        return self.connection.self_name
+
+    @self_name.setter
+    def self_name(self, name: int) -> None:
+        self.connection.self_name = name
+
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+        return self.connection.trap(payload, descriptors)
+
+    def interrupt(self, thread: int) -> None:
+        self.connection.interrupt(thread)
+
+
+def default_label() -> str:
+    """What a person would call this process: the name of its program."""
+    return Path(sys.argv[0] or "python").stem if sys.argv else "python"
+
+
+#: The task of this process.
+process_task = ProcessTask()

@@ -1,0 +1,100 @@
+# Access to memory that two sides share, with the orders of C11.  memory.py says what each function promises.
+#
+# For machport.ring.queue only.  Everything is inline: a load or a store here is one instruction on x86-64.
+# Nothing here checks an offset; queue.py has checked it against the trusted capacity.
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t, uintptr_t
+from libc.string cimport memcpy
+
+cdef extern from *:
+    """
+    #include <stdatomic.h>
+    #include <stdint.h>
+
+    /* A lock behind a u32 would be private to each process: the other side would never see it. */
+    _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "32-bit atomics must be lock-free");
+
+    static inline uint32_t machport_load_relaxed(const char *memory, size_t offset) {
+        return atomic_load_explicit((const _Atomic uint32_t *)(memory + offset), memory_order_relaxed);
+    }
+    static inline uint32_t machport_load_acquire(const char *memory, size_t offset) {
+        return atomic_load_explicit((const _Atomic uint32_t *)(memory + offset), memory_order_acquire);
+    }
+    static inline void machport_store_release(char *memory, size_t offset, uint32_t value) {
+        atomic_store_explicit((_Atomic uint32_t *)(memory + offset), value, memory_order_release);
+    }
+    static inline void machport_fence(void) {
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+
+    /* Entries start at any byte.  Volatile: the peer may write meanwhile, and a compiler that read a size a second
+       time after it was checked would use a size that nobody checked (Q42). */
+    struct machport_unaligned { uint32_t value; } __attribute__((packed, may_alias));
+
+    static inline uint32_t machport_get_u32(const char *memory, size_t offset) {
+        return ((const volatile struct machport_unaligned *)(memory + offset))->value;
+    }
+    static inline void machport_put_u32(char *memory, size_t offset, uint32_t value) {
+        ((volatile struct machport_unaligned *)(memory + offset))->value = value;
+    }
+    """
+    uint32_t load_relaxed "machport_load_relaxed" (const char *memory, size_t offset) noexcept nogil
+    uint32_t load_acquire "machport_load_acquire" (const char *memory, size_t offset) noexcept nogil
+    void store_release "machport_store_release" (char *memory, size_t offset, uint32_t value) noexcept nogil
+    void fence "machport_fence" () noexcept nogil
+    uint32_t get_u32 "machport_get_u32" (const char *memory, size_t offset) noexcept nogil
+    void put_u32 "machport_put_u32" (char *memory, size_t offset, uint32_t value) noexcept nogil
+
+cdef extern from "Python.h":
+    Py_buffer *PyMemoryView_GET_BUFFER(object view)
+    object PyMemoryView_FromObject(object data)
+    bint PyBuffer_IsContiguous(Py_buffer *buffer, char order)
+
+cdef enum:
+    NATIVE = 1
+
+
+cdef inline char *address(object view) noexcept:
+    return <char *>PyMemoryView_GET_BUFFER(view).buf
+
+
+cdef inline bint aligned(const char *memory) noexcept:
+    return <uintptr_t>memory % sizeof(uint32_t) == 0
+
+
+cdef inline object readable(object data):
+    if PyBytes_Check(data):
+        return data
+    view = PyMemoryView_FromObject(data)
+    if PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b"C"):
+        return view
+    return view.tobytes()
+
+
+cdef inline object writable(object buffer):
+    view = PyMemoryView_FromObject(buffer)
+    if PyMemoryView_GET_BUFFER(view).readonly or not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b"C"):
+        raise BufferError("the buffer must be writable and contiguous")
+    return view
+
+
+cdef inline size_t length(object source) noexcept:
+    if PyBytes_Check(source):
+        return PyBytes_GET_SIZE(source)
+    return PyMemoryView_GET_BUFFER(source).len
+
+
+cdef inline void copy_in(char *memory, size_t offset, object source, size_t size) noexcept:
+    if PyBytes_Check(source):
+        memcpy(memory + offset, PyBytes_AS_STRING(source), size)
+    else:
+        memcpy(memory + offset, PyMemoryView_GET_BUFFER(source).buf, size)
+
+
+cdef inline void copy_out(const char *memory, size_t offset, object target, size_t size) noexcept:
+    memcpy(PyMemoryView_GET_BUFFER(target).buf, memory + offset, size)
+
+
+cdef inline bytes take(const char *memory, size_t offset, size_t size):
+    return PyBytes_FromStringAndSize(memory + offset, size)

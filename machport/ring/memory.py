@@ -1,0 +1,95 @@
+"""Access to memory that two sides share: the interpreted twin of ``memory.pxd``.
+
+For ``machport.ring.queue`` only.  Python has no memory order.  Here the interpreter lock orders everything,
+so these functions are right between threads of one process and wrong between processes (Q12); the ring
+refuses the latter.  Knows nothing of rings: only bytes at offsets.  An offset that is wrong raises here, and
+writes somewhere in C.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+#: Whether this is the form with real memory order.
+NATIVE: Final = False
+
+_U32: Final = struct.Struct("=I")
+
+
+def address(view: memoryview) -> memoryview:
+    """What the other functions take as ``memory``: the view itself; in C, the address of its first byte."""
+    return view
+
+
+def aligned(memory: memoryview) -> bool:
+    """Whether 32-bit fields at multiples of four can be accessed atomically."""
+    return True
+
+
+def load_relaxed(memory: memoryview, offset: int) -> int:
+    """A u32 that only this side writes."""
+    value: int = _U32.unpack_from(memory, offset)[0]
+    return value
+
+
+def load_acquire(memory: memoryview, offset: int) -> int:
+    """A u32 that the other side stored with release: what it wrote before is visible afterwards."""
+    value: int = _U32.unpack_from(memory, offset)[0]
+    return value
+
+
+def store_release(memory: memoryview, offset: int, value: int) -> None:
+    """Store a u32 after everything this side has read or written before."""
+    _U32.pack_into(memory, offset, value)
+
+
+def fence() -> None:
+    """A sequentially consistent fence: the only order between a store before and a load after."""
+
+
+def get_u32(memory: memoryview, offset: int) -> int:
+    """A u32 at any offset, aligned or not."""
+    value: int = _U32.unpack_from(memory, offset)[0]
+    return value
+
+
+def put_u32(memory: memoryview, offset: int, value: int) -> None:
+    """Write a u32 at any offset, aligned or not."""
+    _U32.pack_into(memory, offset, value)
+
+
+def readable(data: ReadableBuffer) -> bytes | memoryview:
+    """``data`` as :func:`copy_in` takes it.  May run code of the caller's, so it comes before any load."""
+    return data if isinstance(data, bytes) else memoryview(data).tobytes()
+
+
+def writable(buffer: WriteableBuffer) -> memoryview:
+    """``buffer`` as :func:`copy_out` takes it; ``BufferError`` if it is read-only or not contiguous."""
+    view = memoryview(buffer)
+    if view.readonly or not view.c_contiguous:
+        raise BufferError("the buffer must be writable and contiguous")
+    return view.cast("B")
+
+
+def length(source: bytes | memoryview) -> int:
+    """Bytes of what :func:`readable` or :func:`writable` gave."""
+    return len(source)
+
+
+def copy_in(memory: memoryview, offset: int, source: bytes | memoryview, size: int) -> None:
+    """Copy the first ``size`` bytes of ``source`` to ``offset``."""
+    memory[offset : offset + size] = source[:size]
+
+
+def copy_out(memory: memoryview, offset: int, target: memoryview, size: int) -> None:
+    """Copy ``size`` bytes at ``offset`` to the beginning of ``target``."""
+    target[:size] = memory[offset : offset + size]
+
+
+def take(memory: memoryview, offset: int, size: int) -> bytes:
+    """A copy of ``size`` bytes at ``offset``."""
+    return bytes(memory[offset : offset + size])

@@ -1,0 +1,77 @@
+# C types for queue.py: what makes the same source a native ring.  Other compiled rooms cimport Ring from here.
+
+cimport cython
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cimport machport.ring.layout as layout
+cimport machport.ring.memory as memory
+
+cpdef bint is_compiled() noexcept
+cpdef int64_t place(uint64_t head, uint64_t tail, uint64_t size, uint64_t capacity) noexcept
+
+@cython.final
+cdef class Ring:
+    cdef readonly uint32_t capacity
+    cdef readonly uint64_t enqueued
+    cdef readonly uint64_t dequeued
+    cdef readonly uint64_t wakes
+    cdef readonly uint64_t refused
+    cdef readonly int refusal
+    cdef readonly int absence
+
+    cdef object _view
+    cdef object _entries
+    cdef char *_memory
+
+    cdef uint64_t _entry_at
+    cdef uint64_t _entry_size
+    cdef int64_t _reserved_at
+    cdef uint64_t _reserved_size
+    cdef uint64_t _reserved_tail
+
+    # the producer
+    @cython.locals(size=uint64_t, head=uint64_t, tail=uint64_t, at=int64_t)
+    cpdef int enqueue(self, object data) except -1
+
+    @cython.locals(head=uint64_t, tail=uint64_t, at=int64_t)
+    cpdef int enqueue_blank(self, uint64_t size) except -1
+
+    @cython.locals(size=uint64_t, head=uint64_t, tail=uint64_t, first=uint64_t, at=int64_t, answer=int, count=uint64_t)
+    cpdef tuple enqueue_many(self, object entries)
+
+    @cython.locals(head=uint64_t, tail=uint64_t, at=int64_t, start=uint64_t)
+    cpdef object reserve(self, uint64_t size)
+
+    @cython.locals(head=uint64_t, tail=uint64_t)
+    cpdef int commit(self) except -1
+
+    @cython.locals(tail_now=uint64_t)
+    cdef int _publish(self, uint64_t head, uint64_t tail, uint64_t at, uint64_t size) noexcept
+    cdef void _write_size(self, uint64_t tail, uint64_t at, uint64_t size) noexcept
+    cdef bint _consumer_may_sleep(self, uint64_t head, uint64_t tail) noexcept
+    cdef int _refuse(self, int answer) noexcept
+
+    # the consumer
+    @cython.locals(head=uint64_t, tail=uint64_t)
+    cpdef bint data_available(self) noexcept
+
+    @cython.locals(head=uint64_t, tail=uint64_t)
+    cpdef object peek(self)
+
+    @cython.locals(head=uint64_t, tail=uint64_t)
+    cpdef object dequeue(self)
+
+    @cython.locals(head=uint64_t, tail=uint64_t)
+    cpdef int64_t dequeue_into(self, object buffer) except -3
+
+    @cython.locals(head=uint64_t, tail=uint64_t)
+    cpdef int64_t skip(self) noexcept
+
+    @cython.locals(head=uint64_t, tail=uint64_t, left=uint64_t, taken=uint64_t)
+    cpdef list dequeue_many(self, uint64_t limit=*)
+
+    cdef bint _find(self, uint64_t head, uint64_t tail) noexcept
+    @cython.locals(at=uint64_t, size=uint64_t)
+    cdef bint _find_at(self, uint64_t head) noexcept
+    cdef void _consume(self, uint64_t tail) noexcept
+    cdef void _release(self, uint64_t head, uint64_t tail) noexcept
