@@ -127,8 +127,11 @@ class DeadTask(MachError, ProcessLookupError):
     default_code = c.KERN_INVALID_TASK
 
 
-class ServerDied(MachError, BrokenPipeError):
-    """A request's reply right was destroyed: the server died, or dropped the request without an answer."""
+class ServerDied(DeadPort):
+    """A call gets no answer: its server died, or dropped the request.
+
+    With code MACH_SEND_INVALID_DEST the request was not sent; with MIG_SERVER_DIED it may have been carried out.
+    """
 
     default_code = c.MIG_SERVER_DIED
 

@@ -7,6 +7,7 @@ table's code, the task, the port name and the rule.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 
 from machport.abi import constants as c
@@ -21,6 +22,10 @@ class Carrier(Protocol):
     @property
     def label(self) -> str:
         """What the daemon calls the task."""
+
+    @property
+    def path(self) -> Path:
+        """Where the daemon listens."""
 
     #: The task's name for its own port once it has asked, else 0.
     self_name: int

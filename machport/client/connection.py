@@ -19,7 +19,6 @@ from machport.abi.errors import DaemonLost, DaemonUnavailable, DeadTask, ForkedT
 from machport.carrier import packet
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.carrier.hello import Hello
-from machport.client.start import start_daemon
 
 
 class Channel:
@@ -77,7 +76,7 @@ class Connection:
     """
 
     def __init__(self, label: str, ticket: bytes = b"", path: Path | None = None) -> None:
-        self.path = socket_path() if path is None else path
+        self.path: Path = socket_path() if path is None else path
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -167,6 +166,9 @@ def _connect(path: Path, *, start: bool) -> socket.socket:
             if not start:
                 raise DaemonUnavailable(f"no daemon listens on {path}") from error
             if attempt < 2:
+                # Imported only here: starting processes takes a good part of the import time of the rest.
+                from machport.client.start import start_daemon
+
                 start_daemon(path)
         except OSError as error:
             sock.close()

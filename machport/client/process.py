@@ -53,6 +53,10 @@ class ProcessTask:
         return self.connection.label
 
     @property
+    def path(self) -> Path:
+        return self.connection.path
+
+    @property
     def self_name(self) -> int:
         return self.connection.self_name
 

@@ -92,9 +92,7 @@ def dequeue(queue: DataQueueMemory | None, data: WriteableBuffer | None, data_si
     return c.kIOReturnSuccess if size <= room else c.kIOReturnNoSpace
 
 
-def enqueue(
-    queue: DataQueueMemory | None, data: ReadableBuffer | None, data_size: int, notifier: Notifier
-) -> Enqueued:
+def enqueue(queue: DataQueueMemory | None, data: ReadableBuffer | None, data_size: int, notifier: Notifier) -> Enqueued:
     """Add the first ``data_size`` bytes of ``data`` as an entry; notify if Q27 or a full ring asks for it.
 
     Args:

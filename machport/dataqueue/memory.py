@@ -252,8 +252,7 @@ def _checked_size(fd: int) -> int:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as error:
         raise QueueMisuse(
-            f"descriptor {fd} is no memory that can be sealed ({error.strerror}); expected a memfd with"
-            f" {_names(SEALS)}"
+            f"descriptor {fd} is no memory that can be sealed ({error.strerror}); expected a memfd with {_names(SEALS)}"
         ) from error
     if SEALS & ~seals:
         raise QueueMisuse(
@@ -265,8 +264,7 @@ def _checked_size(fd: int) -> int:
     largest = -(-_U32_MAX // mmap.PAGESIZE) * mmap.PAGESIZE
     if not layout.MEMORY_HEADER_SIZE <= status.st_size <= largest:
         raise QueueMisuse(
-            f"descriptor {fd} has {status.st_size} bytes;"
-            f" a data queue has {layout.MEMORY_HEADER_SIZE} to {largest}"
+            f"descriptor {fd} has {status.st_size} bytes; a data queue has {layout.MEMORY_HEADER_SIZE} to {largest}"
         )
     if status.st_blocks * _BLOCK < status.st_size:
         raise QueueMisuse(

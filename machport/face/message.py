@@ -1,0 +1,243 @@
+"""Messages as objects, and the notifications of the kernel, one class each.
+
+A received message owns the rights in it until they are taken or the message is closed.  A notification is what comes
+from the kernel by a send-once right; no other task can make one (N62).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from machport.abi import constants as c
+from machport.abi import message as layout
+from machport.abi.errors import ClosedRight, InvalidArgument, MachError
+from machport.abi.message import Parsed, Trailer
+from machport.face.rights import DeadName, ReceiveRight, Right, SendOnceRight, SendRight, Transfer, received_right
+
+if TYPE_CHECKING:
+    from machport.face.task import Task
+
+_LENGTH_SIZE = 4
+
+
+def pack_body(body: bytes | bytearray | memoryview) -> bytes:
+    """Inline data of any length: its length as u32, the data, zeros to a multiple of four."""
+    data = bytes(body)
+    return (len(data).to_bytes(_LENGTH_SIZE, "little") + data).ljust(layout.round_up(_LENGTH_SIZE + len(data)), b"\0")
+
+
+def unpack_body(inline: bytes) -> bytes:
+    """What ``pack_body`` packed; the inline data itself if it is something else."""
+    length = int.from_bytes(inline[:_LENGTH_SIZE], "little")
+    if len(inline) == layout.round_up(_LENGTH_SIZE + length):
+        return inline[_LENGTH_SIZE : _LENGTH_SIZE + length]
+    return inline
+
+
+class Message:
+    """A received message.
+
+    Attributes:
+        id: ``msgh_id``, free for sender and receiver to agree on.
+        body: the data that was given to ``send``.
+        inline: the inline data as it is in the message, for senders of other conventions.
+        rights: the rights that came along; None for a null one, a ``DeadName`` if its port died on the way.
+        memory: the out-of-line regions.
+        reply_right: where the answer goes: a send-once or send right, or None.
+        port: name of the receive right that the message came to.
+        seqno: its number at that port.
+        sender: (euid, egid) of the sender, attested.
+        pid: process of the sender, attested.
+    """
+
+    def __init__(self, task: Task, parsed: Parsed, trailer: Trailer, memory: Sequence[bytes]) -> None:
+        self.task = task
+        self.id = parsed.id
+        self.inline = parsed.inline
+        self.port = parsed.local
+        self.reply_right = received_right(task, parsed.remote, parsed.remote_disposition)
+        self.rights: list[Right | None] = []
+        self.memory: list[bytes] = []
+        self.seqno = trailer.seqno
+        self.sender = trailer.sender
+        self.pid = trailer.audit[5] if trailer.audit is not None else 0
+        self._take(parsed, memory)
+
+    def _take(self, parsed: Parsed, memory: Sequence[bytes]) -> None:
+        regions = iter(memory)
+        for descriptor in parsed.descriptors:
+            if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
+                self.rights.append(received_right(self.task, descriptor.name, descriptor.disposition))
+            elif descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR:
+                names = memoryview(next(regions)).cast("I")
+                self.rights.extend(received_right(self.task, name, descriptor.disposition) for name in names)
+            else:
+                self.memory.append(next(regions))
+
+    @property
+    def body(self) -> bytes:
+        return unpack_body(self.inline)
+
+    @property
+    def expects_reply(self) -> bool:
+        """Whether somebody waits for an answer that has not been given."""
+        return isinstance(self.reply_right, SendOnceRight | SendRight) and not self.reply_right.closed
+
+    def reply(
+        self,
+        body: bytes | bytearray | memoryview = b"",
+        *,
+        id: int | None = None,
+        rights: Sequence[Transfer] = (),
+        memory: Sequence[bytes] = (),
+    ) -> None:
+        """Answer the message; its ``id`` is the request's plus 100 unless it is given.
+
+        Raises:
+            InvalidArgument: nobody asked for an answer.
+            ClosedRight: it was answered, or closed.
+            DeadPort: who asked is gone.
+        """
+        right = self.reply_right
+        if not isinstance(right, SendOnceRight | SendRight):
+            raise InvalidArgument("the message carries no right to reply to", task=self.task.label)
+        if right.closed:
+            raise ClosedRight("the message was answered or closed already", task=self.task.label)
+        number = (self.id + 100) & 0xFFFFFFFF if id is None else id
+        right.send(body, id=number, rights=rights, memory=memory)
+        if isinstance(right, SendRight):
+            right.close()
+
+    def close(self) -> None:
+        """Give up every right of the message that was not taken: who waits for an answer learns that none comes.
+
+        A right is taken by keeping its object and setting its place in ``rights`` to None.
+        """
+        for right in [self.reply_right, *self.rights]:
+            if right is not None:
+                with contextlib.suppress(MachError):
+                    right.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} id={self.id} {len(self.inline)} bytes, {len(self.rights)} rights>"
+
+
+class Notification(Message):
+    """A message from the kernel about a right."""
+
+    msgh_id: ClassVar[int]
+
+    @property
+    def word(self) -> int:
+        """The name or count in the notification."""
+        return int.from_bytes(self.inline[8:12], "little")
+
+
+class PortDeletedNotification(Notification):
+    """A name with a dead-name request was freed; it may denote something else by now."""
+
+    msgh_id = c.MACH_NOTIFY_PORT_DELETED
+
+    @property
+    def name(self) -> int:
+        """The name, in the space where the request was made."""
+        return self.word
+
+
+class SendPossibleNotification(Notification):
+    """A message can be queued at the port of this name now."""
+
+    msgh_id = c.MACH_NOTIFY_SEND_POSSIBLE
+
+    @property
+    def name(self) -> int:
+        """The name, in the space where the request was made."""
+        return self.word
+
+
+class PortDestroyedNotification(Notification):
+    """The receive right that would have been destroyed, with its queue and its senders."""
+
+    msgh_id = c.MACH_NOTIFY_PORT_DESTROYED
+
+    @property
+    def right(self) -> ReceiveRight:
+        """The receive right, now of this task.
+
+        Raises:
+            ClosedRight: the port died on the way.
+        """
+        right = self.rights[0] if self.rights else None
+        if not isinstance(right, ReceiveRight):
+            raise ClosedRight("the port died on the way", task=self.task.label)
+        return right
+
+
+class NoSendersNotification(Notification):
+    """Nobody has a send right to the port any more."""
+
+    msgh_id = c.MACH_NOTIFY_NO_SENDERS
+
+    @property
+    def count(self) -> int:
+        """How many send rights had been made by then; fewer than now means the notification is stale (N44)."""
+        return self.word
+
+
+class SendOnceNotification(Notification):
+    """A send-once right to this port was destroyed unused: the answer that was waited for will not come."""
+
+    msgh_id = c.MACH_NOTIFY_SEND_ONCE
+
+
+class DeadNameNotification(Notification):
+    """The port behind a name died.  The notification holds one reference of the dead name; closing gives it back."""
+
+    msgh_id = c.MACH_NOTIFY_DEAD_NAME
+
+    @property
+    def name(self) -> int:
+        """The dead name, in the space where the request was made."""
+        return self.word
+
+    def close(self) -> None:
+        """Give back the reference of the dead name that came with the notification (N20)."""
+        if not self.rights:
+            self.rights.append(DeadName(self.task, self.word))
+        super().close()
+
+
+_NOTIFICATIONS: dict[int, type[Notification]] = {
+    kind.msgh_id: kind
+    for kind in (
+        PortDeletedNotification,
+        SendPossibleNotification,
+        PortDestroyedNotification,
+        NoSendersNotification,
+        SendOnceNotification,
+        DeadNameNotification,
+    )
+}
+
+
+def received_message(task: Task, buffer: bytes, memory: Sequence[bytes]) -> Message:
+    """The object for a received buffer with its audit trailer."""
+    size = layout.HEADER.unpack_from(buffer)[1]
+    parsed = layout.parse(buffer[:size])
+    trailer = layout.parse_trailer(buffer[layout.round_up(size) :])
+    from_kernel = trailer.sender == layout.KERNEL_TOKENS[:2] and not any(trailer.audit or (1,))
+    kind: type[Message] = Message
+    if from_kernel and parsed.local_disposition == c.MACH_MSG_TYPE_PORT_SEND_ONCE:
+        kind = _NOTIFICATIONS.get(parsed.id, Message)
+    return kind(task, parsed, trailer, memory)

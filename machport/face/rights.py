@@ -1,0 +1,374 @@
+"""Rights as objects: what a task holds, by kind.
+
+An object stands for one user reference of a name in its task's space.  It is used up by ``close``, by being moved into
+a message or a child, and if it is a send-once right by sending; after that it raises ``ClosedRight``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from machport.abi import constants as c
+from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument
+from machport.client.calls import ReceiveStatus
+
+if TYPE_CHECKING:
+    from machport.face.message import Message
+    from machport.face.task import Task
+
+
+class Right:
+    """A right of a task.  Equal rights are of one task under one name."""
+
+    kind: ClassVar[int]
+    type_name: ClassVar[str]
+
+    __slots__ = ("__weakref__", "_gone", "_name", "task")
+
+    def __init__(self, task: Task, name: int) -> None:
+        self.task = task
+        self._name = name
+        self._gone = ""
+
+    @property
+    def name(self) -> int:
+        """The right's name in its task's space.
+
+        Raises:
+            ClosedRight: it was closed, moved or used up.
+        """
+        if self._gone:
+            raise ClosedRight(
+                f"this {self.type_name} was {self._gone}; a right is used once for that, make or copy another",
+                task=self.task.label,
+                name=self._name,
+            )
+        return self._name
+
+    @property
+    def closed(self) -> bool:
+        """Whether the object stands for a right no more."""
+        return bool(self._gone)
+
+    def close(self) -> None:
+        """Give the right up; closing again, or after its task ended, does nothing."""
+        if not self._gone and not self.task.closed:
+            self._release()
+        self._gone = self._gone or "closed"
+
+    def _release(self) -> None:
+        self.task.calls.mach_port_deallocate(self.task.name, self._name)
+
+    def move(self) -> Transfer:
+        """Let the right itself go into a message or a child; this object is used up when it does."""
+        return Transfer(self, _MOVES[self.kind])
+
+    def is_dead(self) -> bool:
+        """Whether the port has died, so that the name is a dead name."""
+        return bool(self.task.calls.mach_port_type(self.task.name, self.name) & c.MACH_PORT_TYPE_DEAD_NAME)
+
+    def request_dead_name(self, notify: ReceiveRight | None) -> SendOnceRight | None:
+        """Ask for a dead-name notification when the port dies, at once if it is dead; None cancels.
+
+        If the name is freed before, a port-deleted notification comes instead.
+
+        Returns:
+            The send-once right that was registered before.  (Rules N11 to N23.)
+        """
+        return self._request(c.MACH_NOTIFY_DEAD_NAME, 1, notify)
+
+    def _request(self, variant: int, sync: int, notify: ReceiveRight | None) -> SendOnceRight | None:
+        previous = self.task.calls.mach_port_request_notification(
+            self.task.name,
+            self.name,
+            variant,
+            sync,
+            c.MACH_PORT_NULL if notify is None else notify.name,
+            c.MACH_MSG_TYPE_MAKE_SEND_ONCE,
+        )
+        if previous in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD):
+            return None
+        return SendOnceRight(self.task, previous)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Right):
+            return NotImplemented
+        return self.task is other.task and self._name == other._name
+
+    def __hash__(self) -> int:
+        return hash((id(self.task), self._name))
+
+    def __repr__(self) -> str:
+        state = f" {self._gone}" if self._gone else ""
+        return f"<{type(self).__name__} {self._name:#x} of {self.task.label}{state}>"
+
+    def __reduce__(self) -> Any:
+        raise InvalidArgument(
+            f"a {self.type_name} does not travel as it is: pass it to Task.spawn as right.move(), or a send right as "
+            "right.copy()",
+            task=self.task.label,
+            name=self._name,
+        )
+
+
+class Transfer:
+    """A right on its way out of a task: what ``move`` and ``copy`` give, for messages and children."""
+
+    __slots__ = ("disposition", "right")
+
+    def __init__(self, right: Right, disposition: int) -> None:
+        self.right = right
+        self.disposition = disposition
+
+    @property
+    def moves(self) -> bool:
+        """Whether the task has the right no longer afterwards."""
+        return self.disposition != c.MACH_MSG_TYPE_COPY_SEND
+
+    def done(self) -> None:
+        """The right has left."""
+        if self.moves:
+            self.right._gone = "moved away"
+
+    def returned(self, name: int) -> None:
+        """The message came back, with the right under this name now (M19)."""
+        if self.moves:
+            self.right._name = name
+        elif name != c.MACH_PORT_DEAD:
+            self.right.task.calls.mach_port_deallocate(self.right.task.name, name)
+
+    def __reduce__(self) -> Any:
+        return self.right.task.carry_to_child(self)
+
+    def __repr__(self) -> str:
+        return f"<{'move' if self.moves else 'copy'} of {self.right!r}>"
+
+
+class SendRight(Right):
+    """The right to send any number of messages to a port."""
+
+    kind = c.MACH_PORT_RIGHT_SEND
+    type_name = "send right"
+    __slots__ = ()
+
+    def copy(self) -> Transfer:
+        """Let a copy go into a message or a child; this object stays."""
+        return Transfer(self, c.MACH_MSG_TYPE_COPY_SEND)
+
+    def duplicate(self) -> SendRight:
+        """Another object for the same right: one more user reference."""
+        self.task.calls.mach_port_mod_refs(self.task.name, self.name, c.MACH_PORT_RIGHT_SEND, 1)
+        return SendRight(self.task, self.name)
+
+    def send(
+        self,
+        body: bytes | bytearray | memoryview = b"",
+        *,
+        id: int = 0,
+        rights: Sequence[Transfer] = (),
+        memory: Sequence[bytes] = (),
+        reply_to: ReceiveRight | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Send a message; waits while the port's queue is full.
+
+        Args:
+            body: inline data of any length.
+            rights: what goes along, each as ``right.move()`` or ``right.copy()``.
+            memory: larger regions that go out of line.
+            reply_to: a port of this task; the message carries a send-once right to it.
+            timeout: seconds to wait for room in the queue, None for as long as it takes.
+
+        Raises:
+            DeadPort: the port is dead.
+            TimedOut: the queue stayed full; the rights are back.
+        """
+        disposition = c.MACH_MSG_TYPE_COPY_SEND
+        self.task.send(self.name, disposition, body, id, rights, memory, reply_to, timeout)
+
+    def call(
+        self,
+        body: bytes | bytearray | memoryview = b"",
+        *,
+        id: int = 0,
+        rights: Sequence[Transfer] = (),
+        memory: Sequence[bytes] = (),
+        timeout: float | None = None,
+    ) -> Message:
+        """Send a request and wait for its one answer.
+
+        Args:
+            timeout: seconds to wait for room in the queue, and again for the answer.
+
+        Raises:
+            ServerDied: the server is dead, died with the request, or dropped it.
+            TimedOut: no room, or no answer, in time; an answer that comes later is thrown away.
+        """
+        return self.task.call(self.name, c.MACH_MSG_TYPE_COPY_SEND, body, id, rights, memory, timeout)
+
+    def open_file(self) -> int:
+        """A descriptor of the open file that the right stands for, which the caller closes."""
+        return self.task.calls.fileport_makefd(self.name)
+
+
+class SendOnceRight(Right):
+    """The right to send one message.  Closing it unused tells its port so, by a send-once notification."""
+
+    kind = c.MACH_PORT_RIGHT_SEND_ONCE
+    type_name = "send-once right"
+    __slots__ = ()
+
+    def send(
+        self,
+        body: bytes | bytearray | memoryview = b"",
+        *,
+        id: int = 0,
+        rights: Sequence[Transfer] = (),
+        memory: Sequence[bytes] = (),
+    ) -> None:
+        """Send the one message; it never waits.  The right is used up.
+
+        Raises:
+            DeadPort: the port is dead; nobody waits for this message any more.
+        """
+        self.task.send(self.name, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, body, id, rights, memory, None, None)
+        self._gone = "used"
+
+
+class DeadName(Right):
+    """A name whose port has died.  It holds the name so that it is not used again, until it is closed."""
+
+    kind = c.MACH_PORT_RIGHT_DEAD_NAME
+    type_name = "dead name"
+    __slots__ = ()
+
+    def _release(self) -> None:
+        if self._name != c.MACH_PORT_DEAD:
+            super()._release()
+
+
+class Receiver(Right):
+    """What messages are received from: a receive right or a port set."""
+
+    __slots__ = ()
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """The next message or notification.
+
+        Args:
+            timeout: seconds to wait; 0 only looks, None waits for as long as it takes.
+
+        Raises:
+            TimedOut: nothing came.
+            DeadPort: the right was destroyed or moved away meanwhile.
+        """
+        return self.task.receive(self.name, timeout)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages until the right is closed or moved away."""
+        while not self.closed:
+            try:
+                message = self.receive()
+            except DeadPort:
+                return
+            yield message
+
+    def _release(self) -> None:
+        self.task.calls.mach_port_mod_refs(self.task.name, self._name, self.kind, -1)
+
+
+class ReceiveRight(Receiver):
+    """The one right to receive a port's messages, and to make rights to send them."""
+
+    kind = c.MACH_PORT_RIGHT_RECEIVE
+    type_name = "receive right"
+    __slots__ = ()
+
+    def make_send(self) -> SendRight:
+        """A new send right, which counts as made (N46)."""
+        self.task.calls.mach_port_insert_right(self.task.name, self.name, self.name, c.MACH_MSG_TYPE_MAKE_SEND)
+        return SendRight(self.task, self.name)
+
+    def make_send_once(self) -> SendOnceRight:
+        """A new send-once right."""
+        calls, disposition = self.task.calls, c.MACH_MSG_TYPE_MAKE_SEND_ONCE
+        return SendOnceRight(self.task, calls.mach_port_extract_right(self.task.name, self.name, disposition)[0])
+
+    def request_no_senders(self, notify: ReceiveRight | None, *, sync: int = 0) -> SendOnceRight | None:
+        """Ask for one no-senders notification; None cancels.
+
+        It comes when the last send right goes; at once if there is none now and at least ``sync`` were made with
+        ``make_send`` so far (N42, N43).
+        """
+        return self._request(c.MACH_NOTIFY_NO_SENDERS, sync, notify)
+
+    def request_port_destroyed(self, notify: ReceiveRight | None) -> SendOnceRight | None:
+        """Ask for the receive right, with its queue and its senders, when it would be destroyed; None cancels.
+
+        It survives moves of the right and is used up by coming true (N28, N36).
+        """
+        return self._request(c.MACH_NOTIFY_PORT_DESTROYED, 0, notify)
+
+    def status(self) -> ReceiveStatus:
+        """The state of the port: counts, limits, requests."""
+        return self.task.calls.mach_port_get_receive_status(self.task.name, self.name)
+
+    def set_qlimit(self, qlimit: int) -> None:
+        """How many messages may wait before their senders do, 0 to 1024."""
+        self.task.calls.mach_port_set_qlimit(self.task.name, self.name, qlimit)
+
+
+class PortSet(Receiver):
+    """Receive rights of one task that are received from together, in the order in which messages arrive."""
+
+    kind = c.MACH_PORT_RIGHT_PORT_SET
+    type_name = "port set"
+    __slots__ = ()
+
+    def add(self, port: ReceiveRight) -> None:
+        """Put a receive right in, out of any other set."""
+        self.task.calls.mach_port_move_member(self.task.name, port.name, self.name)
+
+    def remove(self, port: ReceiveRight) -> None:
+        """Take a receive right out, with its waiting messages."""
+        self.task.calls.mach_port_extract_member(self.task.name, port.name, self.name)
+
+    def members(self) -> list[ReceiveRight]:
+        """Objects for the receive rights in the set; they stand for the same rights as those that were put in."""
+        names = self.task.calls.mach_port_get_set_status(self.task.name, self.name)
+        return [ReceiveRight(self.task, name) for name in names]
+
+    def move(self) -> Transfer:
+        raise InvalidArgument("a port set is never sent; move its members", task=self.task.label, name=self._name)
+
+
+_MOVES = {
+    c.MACH_PORT_RIGHT_SEND: c.MACH_MSG_TYPE_MOVE_SEND,
+    c.MACH_PORT_RIGHT_RECEIVE: c.MACH_MSG_TYPE_MOVE_RECEIVE,
+    c.MACH_PORT_RIGHT_SEND_ONCE: c.MACH_MSG_TYPE_MOVE_SEND_ONCE,
+    c.MACH_PORT_RIGHT_DEAD_NAME: c.MACH_MSG_TYPE_MOVE_SEND,
+}
+_CLASSES: dict[int, type[Right]] = {
+    c.MACH_MSG_TYPE_PORT_RECEIVE: ReceiveRight,
+    c.MACH_MSG_TYPE_PORT_SEND: SendRight,
+    c.MACH_MSG_TYPE_PORT_SEND_ONCE: SendOnceRight,
+}
+
+
+def received_right(task: Task, name: int, kind: int) -> Right | None:
+    """The object for a right that came in a message; None for a null right."""
+    if name == c.MACH_PORT_NULL:
+        return None
+    if name == c.MACH_PORT_DEAD:
+        return DeadName(task, name)
+    return _CLASSES[kind](task, name)

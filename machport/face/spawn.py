@@ -1,0 +1,167 @@
+"""Child processes that hold just the rights they were given.
+
+The parent makes the child's task and puts rights into it while the arguments are pickled; the child's process claims
+the task by a ticket before they are unpickled.  Processes are those of ``multiprocessing`` with its spawn method.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from machport.abi import constants as c
+from machport.abi.errors import MachError
+from machport.client.connection import Connection
+from machport.client.process import process_task
+from machport.face.rights import Right, SendRight, Transfer
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+    from machport.face.task import Task
+
+#: Names for rights in a child's empty space: index from here, generation 3.
+_FIRST_INDEX = 0x1000
+
+
+class Handover:
+    """Rights on their way into the task of a child that is being started."""
+
+    def __init__(self, task: Task, child: int) -> None:
+        self._task = task
+        self._child = child
+        self._names: dict[int, int] = {}
+        self._carried: list[tuple[Transfer, int]] = []
+
+    def carry(self, transfer: Transfer) -> tuple[Callable[[type[Right], int], Right], tuple[type[Right], int]]:
+        """Put a right into the child's space; how it is made again there."""
+        name = transfer.right.name
+        # Rights of one port come together under one name there, as they are here; send-once rights never do.
+        child_name = self._names.setdefault(name, (_FIRST_INDEX + len(self._names)) << c.PORT_NAME_INDEX_SHIFT | 3)
+        self._task.calls.mach_port_insert_right(self._child, child_name, name, transfer.disposition)
+        self._carried.append((transfer, child_name))
+        return _right_of_child, (type(transfer.right), child_name)
+
+    def done(self) -> None:
+        """The child has started: what was moved is gone from here."""
+        for transfer, _ in self._carried:
+            transfer.done()
+
+    def undo(self) -> None:
+        """The child did not start: take back what was moved."""
+        for transfer, child_name in reversed(self._carried):
+            if transfer.moves:
+                with contextlib.suppress(MachError):
+                    name, _ = self._task.calls.mach_port_extract_right(self._child, child_name, transfer.disposition)
+                    transfer.returned(name)
+
+
+class _Membership:
+    """The first thing a child unpickles: it joins the daemon as the task that its parent made."""
+
+    def __init__(self, path: Path, ticket: bytes, label: str) -> None:
+        self._arguments = (path, ticket, label)
+
+    def __reduce__(self) -> Any:
+        return _join, self._arguments
+
+
+def _join(path: Path, ticket: bytes, label: str) -> None:
+    process_task.join(Connection(label, ticket, path))
+
+
+def _right_of_child(kind: type[Right], name: int) -> Right:
+    from machport.face.task import task_self
+
+    return kind(task_self(), name)
+
+
+def _run(membership: None, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    # A terminal's interrupt goes to the whole group; it is the parent's to decide what becomes of the child.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    target(*args, **kwargs)
+
+
+class Child:
+    """A process that was spawned, and a send right to its task.
+
+    Attributes:
+        task_right: dies with the process: ask it for a dead-name notification.
+    """
+
+    def __init__(self, process: SpawnProcess, task_right: SendRight) -> None:
+        self._process = process
+        self.task_right = task_right
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        """What it exited with, minus the signal if one killed it; None while it runs."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """End the process by SIGKILL; nothing happens if it has ended."""
+        self._process.kill()
+
+    def join(self, timeout: float | None = None) -> int | None:
+        """Wait until the process has ended; its exit code, None if it has not in ``timeout`` seconds."""
+        self._process.join(timeout)
+        return self._process.exitcode
+
+    def close(self) -> None:
+        """Kill the process if it still runs, and give up the right to its task."""
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self.task_right.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Child {self._process.name} {self._process.pid}>"
+
+
+def start_child(
+    task: Task, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any], *, bootstrap: bool
+) -> Child:
+    """Make a task, give it the rights among the arguments, and start its process."""
+    # Imported only here: most tasks start no child, and this is the larger part of the import time.
+    import multiprocessing
+
+    calls = task.calls
+    child = calls.task_create(task.name)
+    label = getattr(target, "__name__", type(target).__name__)
+    handover = Handover(task, child)
+    try:
+        if bootstrap:
+            with task.bootstrap or contextlib.nullcontext() as port:
+                name = c.MACH_PORT_NULL if port is None else port.name
+                calls.task_set_special_port(child, c.TASK_BOOTSTRAP_PORT, name)
+        membership = _Membership(task.path, calls.ticket(child), label)
+        process = multiprocessing.get_context("spawn").Process(
+            target=_run, args=(membership, target, args, kwargs), name=label, daemon=True
+        )
+        with task.handing_over(handover):
+            process.start()
+    except BaseException:
+        handover.undo()
+        calls.task_terminate(child)
+        calls.mach_port_deallocate(task.name, child)
+        raise
+    handover.done()
+    return Child(process, SendRight(task, child))

@@ -1,0 +1,341 @@
+"""A task: a space of rights in the kernel, joined by this process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from machport.abi import constants as c
+from machport.abi import message as layout
+from machport.abi import traps as t
+from machport.abi.errors import ForkedTask, InvalidArgument, MachError, ServerDied, error_for
+from machport.client.calls import Calls, Carrier
+from machport.client.connection import Connection
+from machport.client.process import default_label, process_task
+from machport.face.message import Message, SendOnceNotification, pack_body, received_message
+from machport.face.rights import PortSet, ReceiveRight, SendRight, Transfer
+from machport.face.spawn import Child, Handover, start_child
+from machport.mach import bootstrap
+
+_TRAILER = c.MACH_RCV_TRAILER_AUDIT << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
+_MAX_TIMEOUT_MS = 0xFFFFFFFF
+#: Every message fits: the answer brings as many bytes as it has.
+_RCV_LIMIT = 0xFFFFFFFF
+
+
+class Task:
+    """A task of this user's daemon, which is started if there is none.
+
+    Args:
+        label: what the daemon and error messages call the task; the program's name by default.
+        path: socket of another daemon.
+
+    Raises:
+        DaemonUnavailable: no daemon can be reached or started; the text says what to do.
+    """
+
+    def __init__(self, *, label: str | None = None, path: Path | str | None = None) -> None:
+        self._carrier: Carrier
+        self._connection: Connection | None = None
+        self._attach(Connection(label or default_label(), path=None if path is None else Path(path)))
+
+    def _attach(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+        self._connection = carrier if isinstance(carrier, Connection) else None
+        self.calls = Calls(carrier)
+        self._local = threading.local()
+
+    @property
+    def label(self) -> str:
+        """What the daemon calls the task, with its process number."""
+        return self._carrier.label
+
+    @property
+    def name(self) -> int:
+        """The task's name for its own port."""
+        return self.calls.mach_task_self()
+
+    @property
+    def path(self) -> Path:
+        """Where its daemon listens."""
+        return self._carrier.path
+
+    @property
+    def closed(self) -> bool:
+        """Whether the task has ended."""
+        return self._connection is not None and self._connection.closed
+
+    # Rights
+
+    def allocate(self, *, qlimit: int | None = None) -> ReceiveRight:
+        """A new port, of which the task has the receive right.
+
+        Args:
+            qlimit: how many messages may wait before their senders do; 5 by default.
+        """
+        if qlimit is None:
+            return ReceiveRight(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_RECEIVE))
+        return ReceiveRight(self, self.calls.mach_port_construct(self.name, c.MPO_QLIMIT, qlimit))
+
+    def port_set(self, *ports: ReceiveRight) -> PortSet:
+        """A new port set with these receive rights in it."""
+        pset = PortSet(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_PORT_SET))
+        for port in ports:
+            pset.add(port)
+        return pset
+
+    def fileport(self, file: int | Any) -> SendRight:
+        """A send right that stands for an open file, given as a descriptor or anything with ``fileno``."""
+        descriptor = file if isinstance(file, int) else file.fileno()
+        return SendRight(self, self.calls.fileport_makeport(descriptor))
+
+    # Services by name
+
+    @property
+    def bootstrap(self) -> SendRight | None:
+        """The right to the service of names; None if the parent gave none."""
+        port = self.calls.task_get_special_port(self.name, c.TASK_BOOTSTRAP_PORT)
+        return SendRight(self, port) if port else None
+
+    def look_up(self, service_name: str) -> SendRight:
+        """A send right to a service.
+
+        Raises:
+            InvalidName: nobody serves under the name.
+        """
+        with self._bootstrap() as bp:
+            return SendRight(self, bootstrap.bootstrap_look_up(self.calls, bp.name, service_name))
+
+    def check_in(self, service_name: str) -> ReceiveRight:
+        """The receive right of a service; the name is free again when it is gone.
+
+        Raises:
+            AlreadyExists: somebody serves under the name.
+        """
+        with self._bootstrap() as bp:
+            return ReceiveRight(self, bootstrap.bootstrap_check_in(self.calls, bp.name, service_name))
+
+    def register(self, service_name: str, right: SendRight) -> None:
+        """Give others copies of a send right by a name, until its port dies."""
+        with self._bootstrap() as bp:
+            bootstrap.bootstrap_register(self.calls, bp.name, service_name, right.name)
+
+    def _bootstrap(self) -> SendRight:
+        port = self.bootstrap
+        if port is None:
+            raise InvalidArgument(
+                "the task has no bootstrap port; spawn it with bootstrap=True", code=c.BOOTSTRAP_NOT_PRIVILEGED
+            )
+        return port
+
+    # Messages, for the rights
+
+    def send(
+        self,
+        name: int,
+        disposition: int,
+        body: bytes | bytearray | memoryview,
+        id: int,
+        rights: Sequence[Transfer],
+        memory: Sequence[bytes],
+        reply_to: ReceiveRight | None,
+        timeout: float | None,
+    ) -> None:
+        """Send to the right under ``name``; what rights call for themselves."""
+        reply_name = c.MACH_PORT_NULL if reply_to is None else reply_to.name
+        buffer = self._pack(name, disposition, reply_name, body, id, rights, memory)
+        option = c.MACH_SEND_MSG | (c.MACH_SEND_TIMEOUT if timeout is not None else 0)
+        answer = self.calls.mach_msg(t.MsgTrap(option, buffer, memory, timeout_ms=_milliseconds(timeout)))
+        self._settle(answer, rights, "send", name)
+
+    def call(
+        self,
+        name: int,
+        disposition: int,
+        body: bytes | bytearray | memoryview,
+        id: int,
+        rights: Sequence[Transfer],
+        memory: Sequence[bytes],
+        timeout: float | None,
+    ) -> Message:
+        """Send a request to the right under ``name`` and receive its answer, in one trap."""
+        reply_port = self._reply_port()
+        buffer = self._pack(name, disposition, reply_port, body, id, rights, memory)
+        option = c.MACH_SEND_MSG | c.MACH_RCV_MSG | _TRAILER
+        if timeout is not None:
+            option |= c.MACH_SEND_TIMEOUT | c.MACH_RCV_TIMEOUT
+        trap = t.MsgTrap(option, buffer, memory, _RCV_LIMIT, reply_port, _milliseconds(timeout))
+        try:
+            answer = self.calls.mach_msg(trap)
+        except BaseException:
+            self._drop_reply_port()
+            raise
+        if answer.code:
+            self._drop_reply_port()
+        if answer.code == c.MACH_SEND_INVALID_DEST:
+            raise ServerDied(
+                "the server is dead, and the request was not sent",
+                code=answer.code,
+                call="call",
+                task=self.label,
+                name=name,
+                rule=answer.rule,
+            )
+        self._settle(answer, rights, "call", name)
+        assert answer.buffer is not None
+        message = received_message(self, answer.buffer, answer.memory)
+        if isinstance(message, SendOnceNotification):
+            raise ServerDied(
+                "the server died with this request, or dropped it without an answer; it may have been carried out",
+                call="call",
+                task=self.label,
+                name=name,
+            )
+        return message
+
+    def receive(self, name: int, timeout: float | None) -> Message:
+        """Receive from the receive right or port set under ``name``."""
+        option = c.MACH_RCV_MSG | _TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
+        trap = t.MsgTrap(option, rcv_limit=_RCV_LIMIT, rcv_name=name, timeout_ms=_milliseconds(timeout))
+        answer = self.calls.mach_msg(trap)
+        if answer.buffer is None or (answer.code and answer.code & ~c.MACH_MSG_MASK != c.MACH_RCV_BODY_ERROR):
+            raise error_for(answer.code, call="receive", task=self.label, name=name, rule=answer.rule)
+        return received_message(self, answer.buffer, answer.memory)
+
+    def _pack(
+        self,
+        name: int,
+        disposition: int,
+        reply_name: int,
+        body: bytes | bytearray | memoryview,
+        id: int,
+        rights: Sequence[Transfer],
+        memory: Sequence[bytes],
+    ) -> bytes:
+        for transfer in rights:
+            if not isinstance(transfer, Transfer):
+                raise InvalidArgument(
+                    f"{transfer!r} cannot go into a message as it is; give right.move() or right.copy()",
+                    task=self.label,
+                )
+            if transfer.right.task is not self:
+                raise InvalidArgument(f"{transfer!r} is not of this task", task=self.label)
+        descriptors = [
+            *(layout.port_descriptor(transfer.right.name, transfer.disposition) for transfer in rights),
+            *(layout.memory_descriptor(len(region)) for region in memory),
+        ]
+        reply = c.MACH_MSG_TYPE_MAKE_SEND_ONCE if reply_name else 0
+        return layout.pack(
+            layout.bits(disposition, reply), name, reply_name, id, descriptors=descriptors, inline=pack_body(body)
+        )
+
+    def _settle(self, answer: t.MsgAnswer, rights: Sequence[Transfer], call: str, name: int) -> None:
+        """What became of the rights that a message carried; raise what went wrong."""
+        sent = not answer.code or answer.code & 0x4000
+        if sent or answer.code & ~c.MACH_MSG_MASK == c.MACH_SEND_INVALID_RIGHT:
+            for transfer in rights:
+                transfer.done()
+        elif answer.buffer is not None:
+            self._take_back(answer, rights)
+        if answer.code:
+            raise error_for(answer.code, call=call, task=self.label, name=name, rule=answer.rule)
+
+    def _take_back(self, answer: t.MsgAnswer, rights: Sequence[Transfer]) -> None:
+        """A message came back unsent: its rights are this task's again, and copies made for it go (M19)."""
+        assert answer.buffer is not None
+        back = layout.parse(answer.buffer)
+        for name in (back.remote, back.local):
+            if name not in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD):
+                self.calls.mach_port_deallocate(self.name, name)
+        for transfer, descriptor in zip(rights, back.descriptors, strict=False):
+            transfer.returned(descriptor.name)
+
+    def _reply_port(self) -> int:
+        """This thread's port for answers, made once."""
+        port: int = getattr(self._local, "reply_port", c.MACH_PORT_NULL)
+        if not port:
+            port = self._local.reply_port = self.calls.mach_reply_port()
+        return port
+
+    def _drop_reply_port(self) -> None:
+        """Nobody waits for what may still come to this thread's reply port."""
+        port, self._local.reply_port = self._local.reply_port, c.MACH_PORT_NULL
+        with contextlib.suppress(MachError):
+            self.calls.mach_port_mod_refs(self.name, port, c.MACH_PORT_RIGHT_RECEIVE, -1)
+
+    # Children
+
+    def spawn(self, target: Callable[..., object], *args: Any, bootstrap: bool = False, **kwargs: Any) -> Child:
+        """Start ``target(*args, **kwargs)`` in a new process whose task has just the rights among its arguments.
+
+        Rights go as ``right.move()`` or ``right.copy()`` and arrive as rights of the child's task; other arguments
+        are pickled.  The child does not run on if this process exits normally.
+
+        Args:
+            bootstrap: also let the child ask for services by name.
+
+        Raises:
+            InvalidArgument: a right was given as it is, or is of another task.
+        """
+        return start_child(self, target, args, kwargs, bootstrap=bootstrap)
+
+    def carry_to_child(self, transfer: Transfer) -> Any:
+        """How a right is pickled: only into a child that is being spawned."""
+        handover: Handover | None = getattr(self._local, "handover", None)
+        if handover is None:
+            raise InvalidArgument("a right travels in a message or in the arguments of spawn, and in no other pickle")
+        return handover.carry(transfer)
+
+    @contextlib.contextmanager
+    def handing_over(self, handover: Handover) -> Any:
+        """Within the block, rights that this thread pickles go into a child."""
+        self._local.handover = handover
+        try:
+            yield
+        finally:
+            self._local.handover = None
+
+    # Ending
+
+    def close(self) -> None:
+        """End the task: every right it has is given up, and whoever watched one of them is told."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        try:
+            return f"<Task {self.label}>"
+        except ForkedTask:
+            return "<Task of the parent process>"
+
+
+def task_self() -> Task:
+    """The task of this process: in a spawned child the one its parent made, otherwise one joined at first use."""
+    global _self
+    if _self is None:
+        _self = object.__new__(Task)
+        _self._attach(process_task)
+    return _self
+
+
+_self: Task | None = None
+
+
+def _milliseconds(timeout: float | None) -> int:
+    if timeout is None:
+        return 0
+    if timeout < 0:
+        raise InvalidArgument(f"a timeout is 0 or more seconds, not {timeout}")
+    return min(-int(-timeout * 1000 // 1), _MAX_TIMEOUT_MS)
