@@ -1,4 +1,4 @@
-# cython: annotation_typing=False, embedsignature=False
+# cython: annotation_typing=False, auto_pickle=False
 # The annotations speak to readers and mypy; the C types are in queue.pxd.
 """The ring: variable-size entries between one producer and one consumer, in memory that neither has to trust.
 
@@ -91,11 +91,11 @@ class Ring:
                 f" and this buffer has {view.nbytes}",
                 rule="Q36",
             )
+        if not memory.aligned(memory.address(view)):
+            raise QueueMisuse("the memory of a ring must begin at a multiple of 4 bytes, as any mapping does")
         self._view = view
         self._entries = view.toreadonly()
         self._memory = memory.address(view)
-        if not memory.aligned(self._memory):
-            raise QueueMisuse("the memory of a ring must begin at a multiple of 4 bytes, as any mapping does")
         self.capacity = capacity
         self.enqueued = 0
         self.dequeued = 0

@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--socket", type=Path, help=f"listen here instead of on ${VARIABLE} or the usual place")
     parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after this long without a task")
     parser.add_argument("--detach", action="store_true", help="return as soon as the daemon listens")
+    parser.add_argument("--ready", action="store_true", help="print one line when the daemon listens")
     parser.add_argument("--verbose", action="store_true", help="log every task that begins or ends")
     options = parser.parse_args(arguments)
     if options.socket is not None:
@@ -39,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     daemon = Daemon(listener, idle_exit=options.idle_exit)
     daemon.stop_on(signal.SIGTERM, signal.SIGINT)
-    if options.verbose:
-        logging.getLogger("machport.daemon").info("listening on %s", path)
+    if options.ready:
+        print(f"listening on {path}", flush=True)
     try:
         daemon.run()
     finally:
