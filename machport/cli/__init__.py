@@ -74,12 +74,11 @@ def demo(directory: Path | None, kills: int, seed: int) -> None:
     from rich.console import Console
 
     from machport import MachError
-    from machport.demo.report import default_directory, demonstrate
+    from machport.demo.report import demonstrate
     from machport.demo.supervisor import ServerFailed
 
-    chosen = default_directory() if directory is None else directory
     try:
-        right = demonstrate(Console(), chosen, kills=kills, seed=seed)
+        right = demonstrate(Console(), directory, kills=kills, seed=seed)
     except (MachError, ServerFailed) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:

@@ -33,21 +33,30 @@ _REPORT_EVERY: Final = 16
 
 
 def ask_for_all(
-    service: SendRight, wakeup: SendRight, memory: SendRight, room: ReceiveRight, report: SendRight, directory: str
+    service: SendRight,
+    wakeup: SendRight,
+    memory: SendRight,
+    room: ReceiveRight,
+    report: SendRight,
+    directory: str,
+    leave_out: frozenset[str],
 ) -> None:
     """Ask for every file below a directory, report progress, and in the end everything."""
     queue = iokit.DataQueueMemory.from_fd(memory.open_file())
     iokit.IODataQueueSetNotificationPort(queue, wakeup.name)
     client = DigestClient(queue, service, room, report)
-    client.run(Path(directory))
+    client.run(walk(Path(directory), leave_out))
     report.send(id=SUMMARY_ID, memory=[client.summary.pack()])
 
 
-def walk(directory: Path) -> Iterator[FileResult]:
-    """Every regular file below a directory in a fixed order; what cannot be looked at, with its error."""
+def walk(directory: Path, leave_out: frozenset[str]) -> Iterator[FileResult]:
+    """Every regular file below a directory in a fixed order; what cannot be looked at, with its error.
+
+    Folders with a name in ``leave_out`` are not entered.
+    """
     unreadable: list[OSError] = []
     for folder, folders, names in os.walk(directory, onerror=unreadable.append):
-        folders.sort()
+        folders[:] = sorted(set(folders) - leave_out)
         for name in sorted(names):
             path = os.path.join(folder, name)
             try:
@@ -88,10 +97,9 @@ class DigestClient:
         self._answered = self._bytes = self._generation = 0
         self._seen: Counter[str] = Counter()
 
-    def run(self, directory: Path) -> None:
+    def run(self, files: Iterator[FileResult]) -> None:
         """Have every file answered."""
         began = time.monotonic()
-        files = walk(directory)
         while True:
             while not self._free:
                 self._take_event()

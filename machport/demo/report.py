@@ -49,8 +49,13 @@ def private_daemon() -> Iterator[Path]:
             daemon.communicate()
 
 
-def demonstrate(console: Console, directory: Path, *, kills: int, seed: int) -> bool:
-    """Run the demonstration on a directory and report; whether every file was answered once and rightly."""
+def demonstrate(console: Console, directory: Path | None, *, kills: int, seed: int) -> bool:
+    """Run the demonstration and report; whether every file was answered once and rightly.
+
+    Without a directory it digests the running Python's own standard library, which packages are no part of.
+    """
+    leave_out = frozenset({"site-packages"}) if directory is None else frozenset[str]()
+    directory = Path(os.__file__).parent if directory is None else directory
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -68,7 +73,7 @@ def demonstrate(console: Console, directory: Path, *, kills: int, seed: int) -> 
         def show(answered: int, size: int, killed: int) -> None:
             bar.update(row, completed=answered, total=supervisor.outcome.total, size=decimal(size), kills=killed)
 
-        supervisor = Supervisor(task, directory, kills=kills, seed=seed, progress=show)
+        supervisor = Supervisor(task, directory, leave_out=leave_out, kills=kills, seed=seed, progress=show)
         outcome = supervisor.run()
     return report(console, outcome, seed)
 
@@ -155,8 +160,3 @@ def _digest(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-def default_directory() -> Path:
-    """The running Python's own standard library."""
-    return Path(os.__file__).parent

@@ -16,7 +16,7 @@ from machport import (
     TimedOut,
     iokit,
 )
-from machport.demo.protocol import ABANDONED, ENTRY, MORE, REPLY, REQUEST, SERVER_ENDS, SERVER_ENDS_ID
+from machport.demo.protocol import ABANDONED, CAPACITY, ENTRY, MORE, REPLY, REQUEST, SERVER_ENDS, SERVER_ENDS_ID
 
 
 def serve(
@@ -66,6 +66,9 @@ class DigestServer:
         self._generation = generation
         self._pending: dict[int, Digest] = {}
         self._newest = -1
+        #: Bytes taken since the client was last told of room.  The first drain always tells it: the server before
+        #: may have died without.
+        self._taken = CAPACITY
         self._stale = 0
 
     def request(self, message: Message) -> None:
@@ -80,16 +83,16 @@ class DigestServer:
         So when this process is killed, a request that waits has all its bytes, and one that was received comes back
         to the client as a whole.
         """
-        taken = False
         while (entry := iokit.IODataQueuePeek(self._queue)) is not None:
             with entry:
                 serial, mark = ENTRY.unpack_from(entry)
                 if serial > self._newest:
                     break
                 self._take(serial, mark, entry[ENTRY.size :])
+                self._taken += len(entry)
             iokit.IODataQueueDequeue(self._queue, None, None)
-            taken = True
-        if taken:
+        if self._taken >= CAPACITY // 4:
+            self._taken = 0
             # At most one such message waits, like those of the data queue in the other direction.
             with contextlib.suppress(TimedOut, DeadPort):
                 self._room.send(timeout=0)

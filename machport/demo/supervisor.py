@@ -78,13 +78,24 @@ class Supervisor:
     """Runs one demonstration.
 
     Args:
+        leave_out: names of folders that are not entered.
         kills: how many servers to kill, spread at random over the files.
         seed: of that randomness.
     """
 
-    def __init__(self, task: Task, directory: Path, *, kills: int, seed: int, progress: Progress) -> None:
+    def __init__(
+        self,
+        task: Task,
+        directory: Path,
+        *,
+        leave_out: frozenset[str] = frozenset(),
+        kills: int,
+        seed: int,
+        progress: Progress,
+    ) -> None:
         self.task = task
-        total = sum(1 for _ in walk(directory))
+        self._leave_out = leave_out
+        total = sum(1 for _ in walk(directory, leave_out))
         self.outcome = Outcome(directory, total)
         self._progress = progress
         chance = random.Random(seed)
@@ -123,6 +134,7 @@ class Supervisor:
             room.move(),
             self._reports.copy(),
             str(self.outcome.directory),
+            self._leave_out,
         )
         client.task_right.request_dead_name(self._client_death)
         self._service, self._wakeup = service, wakeup

@@ -68,12 +68,18 @@ class Daemon:
         """Serve until ``stop``, or until nobody has been there for ``idle_exit`` seconds."""
         while self._running:
             for key, events in self._selector.select(self._time_to_sleep()):
-                # What one event ends may have been ready, too.
-                if key.fileobj in self._selector.get_map():
+                if self._is_registered(key):
                     key.data(events)
             self._expire()
             if self._idle_since is not None and self._idle_exit is not None:
                 self._running &= time.monotonic() < self._idle_since + self._idle_exit
+
+    def _is_registered(self, key: selectors.SelectorKey) -> bool:
+        """Whether an event is still wanted: what one event ends may have been ready, too."""
+        try:
+            return self._selector.get_key(key.fd).fileobj == key.fileobj
+        except KeyError:
+            return False
 
     def stop(self) -> None:
         """Let ``run`` return after what it is doing."""
