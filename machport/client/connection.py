@@ -20,6 +20,9 @@ from machport.carrier import packet
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.carrier.hello import Hello
 
+#: How often to try, when a daemon may end or start at the same moment.
+_ATTEMPTS = 3
+
 
 class Channel:
     """One thread's way to the daemon."""
@@ -82,8 +85,7 @@ class Connection:
         self._local = threading.local()
         self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
         self._closed = False
-        self._control = Channel(_connect(self.path, start=not ticket))
-        payload, _ = self._control.trap(Hello(label, ticket).pack())
+        self._control, payload = self._greet(Hello(label, ticket))
         if t.number_of(payload):
             rule, says = t.unpack_refusal(payload)
             self._control.close()
@@ -91,6 +93,18 @@ class Connection:
         self.label = payload[4:].decode(errors="replace")
         self.self_name = MACH_PORT_NULL
         _connections.add(self)
+
+    def _greet(self, hello: Hello) -> tuple[Channel, bytes]:
+        """Connect and say hello; again if the daemon was just about to end for want of tasks."""
+        for _ in range(_ATTEMPTS - 1):
+            channel = Channel(_connect(self.path, start=not hello.ticket))
+            try:
+                return channel, channel.trap(hello.pack())[0]
+            except DaemonLost:
+                if hello.ticket:
+                    raise
+        channel = Channel(_connect(self.path, start=True))
+        return channel, channel.trap(hello.pack())[0]
 
     def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
         """Carry one trap of the calling thread; the answer and the descriptors with it, which the caller owns.
@@ -156,7 +170,7 @@ def _lost() -> DaemonLost:
 
 def _connect(path: Path, *, start: bool) -> socket.socket:
     """Connect, starting a daemon if there is none and ``start`` allows it."""
-    for attempt in range(3):
+    for attempt in range(_ATTEMPTS):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             sock.connect(str(path))
@@ -165,7 +179,7 @@ def _connect(path: Path, *, start: bool) -> socket.socket:
             sock.close()
             if not start:
                 raise DaemonUnavailable(f"no daemon listens on {path}") from error
-            if attempt < 2:
+            if attempt < _ATTEMPTS - 1:
                 # Imported only here: starting processes takes a good part of the import time of the rest.
                 from machport.client.start import start_daemon
 

@@ -59,6 +59,7 @@ class Message:
         "next",
         "remote",
         "remote_type",
+        "returned",
         "seqno",
         "tokens",
         "voucher",
@@ -87,6 +88,8 @@ class Message:
         self.tokens = tokens
         self.circular = False
         self.seqno = 0
+        #: Was received once, by a task that ended before it saw it.
+        self.returned = False
         self.next: Message | None = None
 
     @property

@@ -105,18 +105,27 @@ class Port:
             self.last = None
         message.next = None
         self.msgcount -= 1
+        message.returned = False
         message.seqno = self.seqno
         self.seqno = self.seqno + 1 & 0xFFFFFFFF
         return message
 
     def push_back(self, message: Message) -> None:
-        """Undo the last ``pop``."""
-        message.next = self.first
-        self.first = message
-        if self.last is None:
+        """Undo a ``pop``: the message is before all that were never taken, and in order among those that were."""
+        before: Message | None = None
+        after = self.first
+        while after is not None and after.returned and after.seqno < message.seqno:
+            before, after = after, after.next
+        message.returned = True
+        message.next = after
+        if before is None:
+            self.first = message
+        else:
+            before.next = message
+        if after is None:
             self.last = message
         self.msgcount += 1
-        self.seqno = message.seqno
+        self.seqno = self.seqno - 1 & 0xFFFFFFFF
         if self.pset is not None:
             assert self.ticket is not None
             self.pset.order.appendleft(self.ticket)

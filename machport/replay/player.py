@@ -7,6 +7,7 @@ pick names from ranges of their own, so that a number tells its space.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -138,7 +139,7 @@ class Player:
             lines = operation(self, task, self.symbols[step.task], *step.arguments)
         except Refusal as refusal:
             lines = [code_name(refusal.code)]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, struct.error) as error:
             raise TranscriptError(f"line {step.line}: {step}: expected other arguments: {error}") from None
         messages.collect(self.kernel)
         return lines

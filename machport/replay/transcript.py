@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +57,7 @@ def read(path: Path) -> Iterator[Scenario]:
         if data.startswith(_GZIP_MAGIC):
             data = gzip.decompress(data)
         text = data.decode("ascii")
-    except (UnicodeDecodeError, EOFError, OSError) as error:
+    except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
         raise TranscriptError(f"{path}: neither ASCII text nor a whole gzip file: {error}") from None
     yield from _scenarios(path, text.splitlines())
 

@@ -60,7 +60,7 @@ def attest(sock: socket.socket) -> Peer:
 class Channel:
     """One thread's way to its kernel: at most one trap under way, at most one answer not yet written."""
 
-    __slots__ = ("client", "deadline", "delivered", "outbox", "sock", "waiter")
+    __slots__ = ("client", "deadline", "delivered", "outbox", "reset", "sock", "waiter")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -74,6 +74,8 @@ class Channel:
         self.outbox: Answer | None = None
         #: The message in the last answer, until the thread shows by its next trap that it has read it.
         self.delivered: Result | None = None
+        #: The other side closed its socket with something unread in it.
+        self.reset = False
 
     def receive(self) -> tuple[bytes, list[int]] | None:
         """The next trap; None at the end.
@@ -86,7 +88,8 @@ class Channel:
             return packet.receive(self.sock)
         except BlockingIOError:
             raise
-        except OSError:
+        except OSError as error:
+            self.reset |= error.errno == errno.ECONNRESET
             return None
 
     def send(self, answer: Answer) -> bool:
@@ -95,17 +98,17 @@ class Channel:
         Raises:
             OSError: the other side is gone, or it is not possible to send this.
         """
+        self.outbox = answer
         try:
             packet.send(self.sock, answer.payload, answer.descriptors)
         except BlockingIOError:
-            self.outbox = answer
             return False
         self.outbox = None
         return True
 
     def was_read(self) -> bool:
         """Whether the other side took the last answer out of its socket before it ended or closed it."""
-        if self.outbox is not None:
+        if self.outbox is not None or self.reset:
             return False
         with contextlib.suppress(OSError):
             if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET:

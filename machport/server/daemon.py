@@ -16,6 +16,7 @@ import selectors
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -59,6 +60,8 @@ class Daemon:
         self._tickets: dict[bytes, tuple[Client, Task]] = {}
         self._deadlines: list[tuple[float, int, Channel]] = []
         self._order = itertools.count()
+        self._settling = False
+        self._broken: deque[tuple[Channel, str]] = deque()
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, _READ, lambda _: self._accept())
         self._descriptor_limit = _raise_descriptor_limit() - _DESCRIPTOR_RESERVE
@@ -198,22 +201,21 @@ class Daemon:
             return tasks.create_task(
                 self.kernel, f"{greeting.label}[{peer.pid}]", peer.tokens, bootstrap=self.bootstrap.port
             )
-        if greeting.ticket not in self._tickets:
-            raise Refusal(c.KERN_INVALID_CAPABILITY, "hello", "the ticket was used, or its sender is gone")
-        owner, task = self._tickets.pop(greeting.ticket)
+        owner, task = self._tickets.pop(greeting.ticket, (None, None))
+        if owner is None or task not in owner.children or not task.active:
+            raise Refusal(c.KERN_INVALID_CAPABILITY, "hello", "the ticket was used, or its sender or task is gone")
         owner.children.discard(task)
         task.tokens = peer.tokens
         task.label = f"{greeting.label}[{peer.pid}]"
         return task
 
     def _end(self, client: Client, why: str) -> None:
-        """A task is over: what was handed to it unread goes back, then all its rights go."""
+        """A task is over: its threads go first, then all its rights."""
         if self._clients.pop(client.task, None) is None:
             return
         _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
         self._selector.unregister(client.peer.pidfd)
         os.close(client.peer.pidfd)
-        self._take_back_unread(client)
         for channel in list(client.channels):
             self._close(channel)
         if client.task.active:
@@ -225,28 +227,21 @@ class Daemon:
         self._settle()
         self._check_idle()
 
-    def _take_back_unread(self, client: Client) -> None:
-        """A message that the process had not read when it died was not received: it goes back to its queue."""
-        unread: list[tuple[int, Result]] = []
-        for channel in client.channels:
-            result = channel.delivered
-            if result is not None and result.received is not None and not channel.was_read():
-                unread.append((result.received.seqno, result))
-        for _, result in sorted(unread, key=lambda pair: pair[0], reverse=True):
-            messages.take_back(self.kernel, client.task, result)
-
     def _check_idle(self) -> None:
         if not self._clients:
             self._idle_since = time.monotonic()
 
     def _close(self, channel: Channel) -> None:
-        """A thread is gone: its call is interrupted, and nobody reads the result."""
+        """A thread is gone: its call is interrupted, and a message that it has not read goes back to its queue."""
+        client = channel.client
+        assert client is not None
+        client.channels.discard(channel)
         waiter, channel.waiter = channel.waiter, None
         if waiter is not None:
             del self._waiting[waiter]
             messages.interrupt(self.kernel, waiter)
-        if channel.client is not None:
-            channel.client.channels.discard(channel)
+        if channel.delivered is not None and not channel.was_read():
+            messages.take_back(self.kernel, client.task, channel.delivered)
         self._forget(channel)
 
     def _forget(self, channel: Channel) -> None:
@@ -258,11 +253,10 @@ class Daemon:
     def _hang_up(self, channel: Channel, why: str) -> None:
         """One connection ends; if it is the task's own, the task does."""
         client = channel.client
-        if client is not None and channel is client.control:
+        assert client is not None
+        if channel is client.control:
             self._end(client, why)
-        else:
-            if client is not None and channel.delivered is not None and not channel.was_read():
-                messages.take_back(self.kernel, client.task, channel.delivered)
+        elif channel in client.channels:
             self._close(channel)
             self._settle()
 
@@ -363,10 +357,23 @@ class Daemon:
     # Answers
 
     def _settle(self) -> None:
-        """Answer the threads whose calls were finished, serve the bootstrap port, and close files let go."""
-        while changed := messages.collect(self.kernel):
-            for waiter in changed:
+        """Do all that a call has set going, until nothing is left of it.
+
+        Threads whose calls are finished get their answers, the bootstrap port is served, connections that turned out
+        to be broken end, and files that nobody has a right to are closed.  What one of these sets going is done by
+        the same loop, so that many clients dying at once cost no depth.
+        """
+        if self._settling:
+            return
+        self._settling = True
+        while True:
+            for waiter in messages.collect(self.kernel):
                 self._changed(waiter)
+            if self._broken:
+                self._hang_up(*self._broken.popleft())
+            elif not self.kernel.woken:
+                break
+        self._settling = False
         for released in self.kernel.take_released():
             if isinstance(released, OpenFile):
                 os.close(released.descriptor)
@@ -391,8 +398,7 @@ class Daemon:
                 self._selector.modify(channel.sock, _WRITE, lambda events: self._serve(channel, events))
                 return
         except OSError as error:
-            # The other side is going; its end is reported by its process or socket.
-            _log.debug("an answer could not be written: %s", error)
+            self._broken.append((channel, f"an answer could not be written: {error.strerror}"))
         if answer.gives_descriptors:
             packet.close_all(answer.descriptors)
 
