@@ -12,7 +12,7 @@ from pathlib import Path
 from machport.abi.errors import DaemonUnavailable
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.server.daemon import Daemon
-from machport.server.lock import listen
+from machport.server.lock import leave, listen
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,9 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         daemon.run()
     finally:
-        path.unlink(missing_ok=True)
         daemon.close()
-        os.close(lock)
+        leave(path, lock)
     return 0
 
 

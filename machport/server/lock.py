@@ -11,11 +11,13 @@ from machport.abi.errors import DaemonUnavailable
 
 
 def listen(path: Path, backlog: int = 128) -> tuple[socket.socket, int]:
-    """Listen on the socket, and hold its lock as long as the returned descriptor is open.
+    """Listen on the socket, and hold its lock until ``leave``.
 
     Raises:
         DaemonUnavailable: another daemon is there, or the directory does not allow it.
     """
+    if path.exists() and not path.is_socket():
+        raise DaemonUnavailable(f"{path} is there and is not a socket; choose another path with MACHPORT_SOCKET")
     lock = _lock(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
@@ -28,13 +30,39 @@ def listen(path: Path, backlog: int = 128) -> tuple[socket.socket, int]:
         listener.listen(backlog)
     except OSError as error:
         listener.close()
-        os.close(lock)
+        leave(path, lock)
         raise DaemonUnavailable(f"cannot listen on {path}: {error.strerror}; check who owns the directory") from None
     return listener, lock
 
 
+def leave(path: Path, lock: int) -> None:
+    """Take socket and lock file away, and let the next daemon in."""
+    path.unlink(missing_ok=True)
+    _lock_file(path).unlink(missing_ok=True)
+    os.close(lock)
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
 def _lock(path: Path) -> int:
-    file = path.with_name(path.name + ".lock")
+    while True:
+        lock = _try_lock(path)
+        # A daemon that ended meanwhile may have taken away the very file that was locked here.
+        try:
+            if os.path.samestat(os.fstat(lock), os.stat(_lock_file(path))):
+                break
+        except FileNotFoundError:
+            pass
+        os.close(lock)
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    return lock
+
+
+def _try_lock(path: Path) -> int:
+    file = _lock_file(path)
     try:
         lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -48,6 +76,4 @@ def _lock(path: Path) -> int:
             f"a daemon is running on {path} already (process {owner}); use that one, or choose another socket "
             "with MACHPORT_SOCKET"
         ) from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
     return lock

@@ -85,3 +85,14 @@ def test_the_daemon_says_in_one_sentence_why_it_cannot_start(tmp_path: Path) -> 
     assert done.returncode == 1
     assert "a socket address holds 107" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_daemon_does_not_take_a_file_of_the_user_for_its_socket(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    done = machport("daemon", "--socket", precious)
+
+    assert done.returncode == 1
+    assert "is not a socket" in done.stderr
+    assert precious.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
