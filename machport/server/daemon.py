@@ -25,6 +25,7 @@ from machport.abi import traps as t
 from machport.abi.errors import ProtocolError
 from machport.carrier import hello, packet
 from machport.kernel import messages, tasks
+from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
@@ -241,7 +242,7 @@ class Daemon:
             del self._waiting[waiter]
             messages.interrupt(self.kernel, waiter)
         if channel.delivered is not None and not channel.was_read():
-            messages.take_back(self.kernel, client.task, channel.delivered)
+            take_back(self.kernel, client.task, channel.delivered)
         self._forget(channel)
 
     def _forget(self, channel: Channel) -> None:

@@ -1,0 +1,187 @@
+"""A message into a task: rights become the receiver's bytes (the specification of messages, sections 5 and 6).
+
+Also the way back: a message that is given back to its sender, and one that its receiver did not live to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from machport.abi import constants as c
+from machport.abi import message as layout
+from machport.kernel.kernel import Kernel
+from machport.kernel.message import Message
+from machport.kernel.port import DEAD, Port
+from machport.kernel.queueing import received_size, serve_receivers
+from machport.kernel.refusal import Refusal
+from machport.kernel.release import clean_message, release_right, release_send
+from machport.kernel.rights import copyin, copyout, copyout_or_destroy, has_right_for
+from machport.kernel.space import Space
+from machport.kernel.task import Task
+from machport.kernel.waiter import Result
+
+_NAMELESS: Final = frozenset((c.MACH_PORT_NULL, c.MACH_PORT_DEAD))
+
+
+def copyout_message(
+    kernel: Kernel, space: Space, port: Port, message: Message, option: int, *, is_too_large: bool
+) -> Result:
+    """Enter a message that has left the queue of ``port`` into its receiver's space (section 6).
+
+    Args:
+        is_too_large: it does not fit the receiver's buffer, and is destroyed (M27).
+    """
+    code = c.MACH_RCV_TOO_LARGE if is_too_large else 0
+    remote = c.MACH_PORT_NULL
+    if not code:
+        try:
+            remote = copyout(space, message.local, message.local_type)
+        except Refusal:
+            code = c.MACH_RCV_HEADER_ERROR | c.MACH_MSG_IPC_SPACE
+    local = _consume_destination(kernel, space, message)
+    trailer = layout.trailer_size(option) or layout.MIN_TRAILER
+    body, complex = b"", False
+    memory: Sequence[bytes] = ()
+    received: Message | None = None
+    if code:
+        remote = _destroy_on_reception(kernel, message)
+        trailer = layout.MIN_TRAILER
+    else:
+        received = message
+        complex = message.items is not None
+        body, memory, shortages = _copyout_body(kernel, space, message)
+        if shortages:
+            code = c.MACH_RCV_BODY_ERROR | shortages
+    header = layout.HEADER.pack(
+        layout.bits(message.local_type, message.remote_type, complex=complex),
+        received_size(kernel, message),
+        remote,
+        local,
+        message.voucher,
+        message.id,
+    )
+    context = port.context if port.receiver is space else 0
+    buffer = header + body
+    buffer = buffer.ljust(layout.round_up(len(buffer)), b"\0")
+    buffer += layout.pack_trailer(trailer, message.seqno, message.tokens, context)
+    return Result(code, buffer, memory, "M27" if code else "", received)
+
+
+def _consume_destination(kernel: Kernel, space: Space, message: Message) -> int:
+    """The right that a message was sent to is used up by receiving it; its receiver's name for the port (M23-M25)."""
+    port = message.remote
+    assert port is not None
+    message.remote = None
+    if not port.active:
+        return c.MACH_PORT_DEAD
+    here = port.receiver is space
+    name = port.name if here else c.MACH_PORT_NULL
+    if message.remote_type == c.MACH_MSG_TYPE_PORT_SEND:
+        release_send(kernel, port)
+    elif here:
+        port.sorights -= 1
+    else:
+        release_right(kernel, port, message.remote_type)
+    return name
+
+
+def _destroy_on_reception(kernel: Kernel, message: Message) -> int:
+    """Reply right and body are released one by one; the remote port that the receiver sees (M27)."""
+    reply, message.local = message.local, None
+    release_right(kernel, reply, message.local_type)
+    clean_message(kernel, message)
+    return c.MACH_PORT_DEAD if reply is DEAD else c.MACH_PORT_NULL
+
+
+def _copyout_body(kernel: Kernel, space: Space, message: Message) -> tuple[bytes, list[bytes], int]:
+    """The bytes from the descriptor count on, the regions, and shortage bits.  Never stops early (M28)."""
+    if message.items is None:
+        return message.inline, [], 0
+    parts = [layout.COUNT.pack(len(message.items))]
+    memory: list[bytes] = []
+    shortages = 0
+    for item in message.items:
+        descriptor = item.descriptor
+        names = []
+        for port in item.ports:
+            name, bits = copyout_or_destroy(kernel, space, port, item.type)
+            names.append(name)
+            shortages |= bits
+        if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
+            descriptor = descriptor._replace(name=names[0], disposition=item.type)
+        else:
+            is_array = descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR
+            region = b"".join(name.to_bytes(4, "little") for name in names) if is_array else item.memory
+            memory.append(region)
+            virtual = is_array or descriptor.copy == c.MACH_MSG_VIRTUAL_COPY
+            descriptor = descriptor._replace(
+                address=len(memory) if region else 0, deallocate=int(virtual), disposition=item.type
+            )
+        parts.append(descriptor.pack())
+    parts.append(message.inline)
+    return b"".join(parts), memory, shortages
+
+
+def copyout_pseudo(kernel: Kernel, space: Space, message: Message, code: int) -> Result:
+    """Give a message back to its sender: not swapped, without a trailer (M18-M21)."""
+    remote, remote_bits = copyout_or_destroy(kernel, space, message.remote, message.remote_type)
+    local, local_bits = copyout_or_destroy(kernel, space, message.local, message.local_type)
+    body, memory, body_bits = _copyout_body(kernel, space, message)
+    header = layout.HEADER.pack(
+        layout.bits(message.remote_type, message.local_type, complex=message.items is not None),
+        received_size(kernel, message),
+        remote,
+        local,
+        message.voucher,
+        message.id,
+    )
+    return Result(code | remote_bits | local_bits | body_bits, header + body, memory, "M18")
+
+
+def take_back(kernel: Kernel, task: Task, result: Result) -> None:
+    """Undo a reception whose receiver ended before it saw the message, which is next in its queue again.
+
+    The driver calls this before it terminates the task: a crash loses nothing that was not received.  Nothing happens
+    if the task gave up the receive right meanwhile.
+    """
+    message = result.received
+    assert result.buffer is not None and message is not None
+    space = task.space
+    given = layout.parse(result.buffer[: layout.HEADER.unpack_from(result.buffer)[1]])
+    entry = space.lookup(given.local)
+    if entry is None or not entry.type & c.MACH_PORT_TYPE_RECEIVE:
+        return
+    port = entry.port
+    assert port is not None
+    message.remote = port
+    if message.remote_type == c.MACH_MSG_TYPE_PORT_SEND:
+        port.srights += 1
+    else:
+        port.sorights += 1
+    message.local = _retake(kernel, space, given.remote, message.local_type)
+    regions = iter(result.memory)
+    for item, descriptor in zip(message.items or (), given.descriptors, strict=True):
+        names: Sequence[int] = ()
+        if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
+            names = (descriptor.name,)
+        elif descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR:
+            names = memoryview(next(regions)).cast("I")
+        else:
+            next(regions)
+        item.ports = [_retake(kernel, space, name, item.type) for name in names]
+        for right in item.ports:
+            if item.type == c.MACH_MSG_TYPE_PORT_RECEIVE and right is not None:
+                right.destination = port
+    port.push_back(message)
+    serve_receivers(kernel, port.pset or port)
+
+
+def _retake(kernel: Kernel, space: Space, name: int, kind: int) -> Port | None:
+    """A right that a reception entered, taken out again; dead if it is not there any more."""
+    if name in _NAMELESS:
+        return DEAD if name else None
+    entry = space.lookup(name)
+    if entry is None or not has_right_for(entry, kind):
+        return DEAD
+    return copyin(kernel, space, entry, kind)
