@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn, Protocol
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import error_for
+from machport.abi.status import PortStatus
 from machport.carrier import packet
 
 
@@ -35,21 +36,6 @@ class Carrier(Protocol):
 
     def interrupt(self, thread: int) -> None:
         """Let the call that a thread waits in return."""
-
-
-class ReceiveStatus(NamedTuple):
-    """``mach_port_status_t``: the state of a receive right's port."""
-
-    pset: int
-    seqno: int
-    mscount: int
-    qlimit: int
-    msgcount: int
-    sorights: int
-    srights: int
-    pdrequest: int
-    nsrequest: int
-    flags: int
 
 
 class Peeked(NamedTuple):
@@ -171,9 +157,9 @@ class Calls:
         """The classic name of setting MACH_PORT_LIMITS_INFO."""
         self.mach_port_set_attributes(task, name, c.MACH_PORT_LIMITS_INFO, [qlimit])
 
-    def mach_port_get_receive_status(self, task: int, name: int) -> ReceiveStatus:
+    def mach_port_get_receive_status(self, task: int, name: int) -> PortStatus:
         """The classic name of getting MACH_PORT_RECEIVE_STATUS."""
-        return ReceiveStatus(*self.mach_port_get_attributes(task, name, c.MACH_PORT_RECEIVE_STATUS))
+        return PortStatus(*self.mach_port_get_attributes(task, name, c.MACH_PORT_RECEIVE_STATUS))
 
     def mach_port_set_mscount(self, task: int, name: int, mscount: int) -> None:
         """Set the make-send count."""

@@ -2,5 +2,5 @@
 
 ``rights``   kinds of right, and how one leaves its task        ``task``    a task and what it can make
 ``message``  messages and the notifications, one class each     ``spawn``   child processes with just their rights
-``queue``    the data queue with its notification port
+``closing``  what a ``with`` statement closes
 """

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi.errors import ClosedRight, InvalidArgument, MachError
 from machport.abi.message import Parsed, Trailer
+from machport.face.closing import Closing
 from machport.face.rights import DeadName, ReceiveRight, Right, SendOnceRight, SendRight, Transfer, received_right
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def unpack_body(inline: bytes) -> bytes:
     return inline
 
 
-class Message:
+class Message(Closing):
     """A received message.
 
     Attributes:
@@ -120,14 +120,6 @@ class Message:
             if right is not None:
                 with contextlib.suppress(MachError):
                     right.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} id={self.id} {len(self.inline)} bytes, {len(self.rights)} rights>"

@@ -7,19 +7,19 @@ a message or a child, and if it is a send-once right by sending; after that it r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from machport.abi import constants as c
 from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument
-from machport.client.calls import ReceiveStatus
+from machport.abi.status import PortStatus
+from machport.face.closing import Closing
 
 if TYPE_CHECKING:
     from machport.face.message import Message
     from machport.face.task import Task
 
 
-class Right:
+class Right(Closing):
     """A right of a task.  Equal rights are of one task under one name."""
 
     kind: ClassVar[int]
@@ -91,14 +91,6 @@ class Right:
         if previous in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD):
             return None
         return SendOnceRight(self.task, previous)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Right):
@@ -319,7 +311,7 @@ class ReceiveRight(Receiver):
         """
         return self._request(c.MACH_NOTIFY_PORT_DESTROYED, 0, notify)
 
-    def status(self) -> ReceiveStatus:
+    def status(self) -> PortStatus:
         """The state of the port: counts, limits, requests."""
         return self.task.calls.mach_port_get_receive_status(self.task.name, self.name)
 

@@ -10,13 +10,13 @@ import contextlib
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from machport.abi import constants as c
 from machport.abi.errors import MachError
 from machport.client.connection import Connection
 from machport.client.process import process_task
+from machport.face.closing import Closing
 from machport.face.rights import Right, SendRight, Transfer
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _run(membership: None, target: Callable[..., object], args: Sequence[Any], k
     target(*args, **kwargs)
 
 
-class Child:
+class Child(Closing):
     """A process that was spawned, and a send right to its task.
 
     Attributes:
@@ -123,14 +123,6 @@ class Child:
             self._process.kill()
         self._process.join()
         self.task_right.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Child {self._process.name} {self._process.pid}>"

@@ -6,8 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from machport.abi import constants as c
 from machport.abi import message as layout
@@ -16,6 +15,7 @@ from machport.abi.errors import ForkedTask, InvalidArgument, MachError, ServerDi
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
 from machport.client.process import default_label, process_task
+from machport.face.closing import Closing
 from machport.face.message import Message, SendOnceNotification, pack_body, received_message
 from machport.face.rights import PortSet, ReceiveRight, SendRight, Transfer
 from machport.face.spawn import Child, Handover, start_child
@@ -27,7 +27,7 @@ _MAX_TIMEOUT_MS = 0xFFFFFFFF
 _RCV_LIMIT = 0xFFFFFFFF
 
 
-class Task:
+class Task(Closing):
     """A task of this user's daemon, which is started if there is none.
 
     Args:
@@ -305,14 +305,6 @@ class Task:
         """End the task: every right it has is given up, and whoever watched one of them is told."""
         if self._connection is not None:
             self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         try:

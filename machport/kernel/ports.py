@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from machport.abi import constants as c
 from machport.abi.message import Trailer
+from machport.abi.status import PortStatus
 from machport.kernel.kernel import Kernel
 from machport.kernel.port import DEAD, Port, PortSet
 from machport.kernel.queueing import admit_senders, destroy_set, join_set, leave_set, received_size
@@ -49,21 +50,6 @@ _UREFS_MAX = {
     c.MACH_PORT_RIGHT_DEAD_NAME: c.MACH_PORT_UREFS_MAX,
 }
 _STATUS_GUARDED, _STATUS_STRICT = 0x02, 0x04
-
-
-class PortStatus(NamedTuple):
-    """The words of MACH_PORT_RECEIVE_STATUS, in their order (P18)."""
-
-    pset: int
-    seqno: int
-    mscount: int
-    qlimit: int
-    msgcount: int
-    sorights: int
-    srights: int
-    pdrequest: int
-    nsrequest: int
-    flags: int
 
 
 class Peeked(NamedTuple):

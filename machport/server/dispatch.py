@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import ProtocolError
+from machport.abi.status import PortStatus
 from machport.kernel import messages, ports, requests, tasks
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
@@ -149,7 +150,7 @@ def _answer(trap: t.Trap, value: Any) -> Answer:
     if trap is t.PEEK:
         tail = value.trailer
         return Answer(trap.pack_answer((value.seqno, value.size, value.id), [*tail.sender, *tail.audit]))
-    if isinstance(value, list | ports.PortStatus):
+    if isinstance(value, list | PortStatus):
         return Answer(trap.pack_answer(words=value))
     if value is None:
         return Answer(trap.pack_answer())
