@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from machport.abi import constants as c
 from machport.abi import message as layout
-from machport.abi.errors import ClosedRight, InvalidArgument, MachError
+from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument, MachError
 from machport.abi.message import Parsed, Trailer
 from machport.face.closing import Closing
 from machport.face.rights import DeadName, ReceiveRight, Right, SendOnceRight, SendRight, Transfer, received_right
@@ -102,6 +102,8 @@ class Message(Closing):
             DeadPort: who asked is gone.
         """
         right = self.reply_right
+        if isinstance(right, DeadName):
+            raise DeadPort("whoever asked does not wait any more", call="reply", task=self.task.label)
         if not isinstance(right, SendOnceRight | SendRight):
             raise InvalidArgument("the message carries no right to reply to", task=self.task.label)
         if right.closed:

@@ -6,11 +6,12 @@ a message or a child, and if it is a send-once right by sending; after that it r
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from machport.abi import constants as c
-from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument
+from machport.abi.errors import ClosedRight, DaemonLost, DeadPort, InvalidArgument
 from machport.abi.status import PortStatus
 from machport.face.closing import Closing
 
@@ -53,9 +54,10 @@ class Right(Closing):
         return bool(self._gone)
 
     def close(self) -> None:
-        """Give the right up; closing again, or after its task ended, does nothing."""
+        """Give the right up; closing again, or after its task or the daemon ended, does nothing."""
         if not self._gone and not self.task.closed:
-            self._release()
+            with contextlib.suppress(DaemonLost):
+                self._release()
         self._gone = self._gone or "closed"
 
     def _release(self) -> None:

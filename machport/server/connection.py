@@ -111,11 +111,16 @@ class Channel:
         if self.outbox is not None or self.reset:
             return False
         with contextlib.suppress(OSError):
-            if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET:
-                return False
+            # In this order: what is thrown away by closing leaves the socket after the error is set.
             unread = _INT.unpack(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(_INT.size)))[0]
-            return bool(unread == 0)
+            error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            return unread == 0 and error != errno.ECONNRESET
         return True
+
+    def shut(self) -> None:
+        """Let the other side see the end; nothing more goes either way."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self.sock.close()

@@ -102,7 +102,12 @@ class Daemon:
 
     def close(self) -> None:
         """End every connection: each blocked thread of each client learns at once that the daemon is gone."""
-        for client in list(self._clients.values()):
+        clients = list(self._clients.values())
+        for client in clients:
+            # First of all, so that nobody is told of deaths that are only ours.
+            for channel in client.channels:
+                channel.shut()
+        for client in clients:
             self._end(client, "the daemon stops")
         self._selector.close()
         self._listener.close()
@@ -217,7 +222,11 @@ class Daemon:
         _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
         self._selector.unregister(client.peer.pidfd)
         os.close(client.peer.pidfd)
-        for channel in list(client.channels):
+        channels = list(client.channels)
+        for channel in channels:
+            # None of them may be given what another had not read.
+            self._interrupt(channel)
+        for channel in channels:
             self._close(channel)
         if client.task.active:
             tasks.task_terminate(self.kernel, client.task)
@@ -237,13 +246,17 @@ class Daemon:
         client = channel.client
         assert client is not None
         client.channels.discard(channel)
+        self._interrupt(channel)
+        if channel.delivered is not None and not channel.was_read():
+            take_back(self.kernel, client.task, channel.delivered)
+        self._forget(channel)
+
+    def _interrupt(self, channel: Channel) -> None:
+        """The call that the thread waits in ends without an answer."""
         waiter, channel.waiter = channel.waiter, None
         if waiter is not None:
             del self._waiting[waiter]
             messages.interrupt(self.kernel, waiter)
-        if channel.delivered is not None and not channel.was_read():
-            take_back(self.kernel, client.task, channel.delivered)
-        self._forget(channel)
 
     def _forget(self, channel: Channel) -> None:
         channel.deadline = None

@@ -1,0 +1,231 @@
+"""Rights as objects: what each may do, and what becomes of the object when the right is gone."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+import machport
+from machport import mach
+
+WAIT = 20.0
+
+
+def test_equal_rights_are_of_one_task_under_one_name(task: machport.Task) -> None:
+    """P11: send rights to one port come together under one name."""
+    port = task.allocate()
+    first, second = port.make_send(), port.make_send()
+
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first == port
+    assert first != task.allocate()
+    assert first.name == port.name
+
+
+def test_each_object_stands_for_one_user_reference(task: machport.Task) -> None:
+    port = task.allocate()
+    first, second = port.make_send(), port.make_send()
+    third = second.duplicate()
+    assert task.calls.mach_port_get_refs(task.name, port.name, mach.MACH_PORT_RIGHT_SEND) == 3
+
+    first.close()
+    first.close()
+    second.close()
+    assert task.calls.mach_port_get_refs(task.name, port.name, mach.MACH_PORT_RIGHT_SEND) == 1
+    third.send(b"still there")
+    assert port.receive(WAIT).body == b"still there"
+
+
+def test_a_closed_right_says_what_became_of_it(task: machport.Task) -> None:
+    right = task.allocate().make_send()
+    right.close()
+
+    with pytest.raises(machport.ClosedRight, match="was closed"):
+        right.send(b"")
+    assert "closed" in repr(right)
+
+
+def test_a_used_send_once_right_says_so(task: machport.Task) -> None:
+    """P13: it sends one message."""
+    port = task.allocate()
+    right = port.make_send_once()
+    right.send(b"once")
+
+    with pytest.raises(machport.ClosedRight, match="was used"):
+        right.send(b"twice")
+    assert port.receive(WAIT).body == b"once"
+
+
+def test_a_moved_right_says_so_and_a_copied_one_stays(task: machport.Task) -> None:
+    port, other = task.allocate(), task.allocate()
+    moved, copied = other.make_send(), task.allocate().make_send()
+    port.make_send().send(rights=[moved.move(), copied.copy()])
+
+    with pytest.raises(machport.ClosedRight, match="moved away"):
+        moved.send(b"")
+    copied.send(b"still mine")
+    with port.receive(WAIT) as message:
+        assert [type(right) for right in message.rights] == [machport.SendRight, machport.SendRight]
+        assert message.rights[1] == copied
+
+
+def test_a_right_goes_into_a_message_only_as_a_move_or_a_copy(task: machport.Task) -> None:
+    port = task.allocate()
+    right = port.make_send()
+
+    with pytest.raises(machport.InvalidArgument, match=r"give right.move\(\) or right.copy\(\)"):
+        right.send(rights=[right])  # type: ignore[list-item]
+    assert port.status().msgcount == 0
+
+
+def test_a_right_of_another_task_is_refused(task: machport.Task) -> None:
+    """P2: a name means nothing outside its task."""
+    with machport.Task(label="other") as other:
+        stranger = other.allocate().make_send()
+        with pytest.raises(machport.InvalidArgument, match="not of this task"):
+            task.allocate().make_send().send(rights=[stranger.copy()])
+
+
+def test_a_port_set_cannot_be_moved(task: machport.Task) -> None:
+    """P8."""
+    with pytest.raises(machport.InvalidArgument, match="never sent"):
+        task.port_set().move()
+
+
+def test_a_right_is_not_pickled_outside_of_spawn(task: machport.Task) -> None:
+    right = task.allocate().make_send()
+
+    for thing in (right, right.copy(), right.move()):
+        with pytest.raises(machport.InvalidArgument, match="travel"):
+            pickle.dumps(thing)
+    right.send(b"unharmed")
+
+
+def test_a_send_that_times_out_gives_its_rights_back(task: machport.Task) -> None:
+    """M18, M19: nothing is gained and nothing is lost."""
+    port = task.allocate(qlimit=1)
+    send = port.make_send()
+    moved, copied, receive = task.allocate().make_send(), task.allocate().make_send(), task.allocate()
+    send.send(b"fills the queue")
+    before = sorted(task.calls.mach_port_names(task.name))
+    references = task.calls.mach_port_get_refs(task.name, send.name, mach.MACH_PORT_RIGHT_SEND)
+
+    with pytest.raises(machport.TimedOut):
+        send.send(b"", rights=[moved.move(), copied.copy(), receive.move()], timeout=0)
+
+    assert task.calls.mach_port_get_refs(task.name, send.name, mach.MACH_PORT_RIGHT_SEND) == references
+    assert [kind for _, kind in sorted(task.calls.mach_port_names(task.name))] == [kind for _, kind in before]
+    for right in (moved, copied):
+        right.send(b"still mine")
+    assert receive.status().msgcount == 0
+
+
+def test_a_port_set_receives_from_all_in_the_order_of_arrival(task: machport.Task) -> None:
+    """P35."""
+    ports = [task.allocate() for _ in range(3)]
+    pset = task.port_set(*ports)
+    for index in (2, 0, 1):
+        ports[index].make_send().send(bytes([index]))
+
+    assert [pset.receive(WAIT).body[0] for _ in range(3)] == [2, 0, 1]
+    assert pset.members() == ports
+    pset.remove(ports[0])
+    assert pset.members() == ports[1:]
+
+
+def test_a_receive_from_a_member_is_refused_with_its_rule(task: machport.Task) -> None:
+    """P34: the error says task, name, code and rule."""
+    port = task.allocate()
+    task.port_set(port)
+
+    with pytest.raises(machport.InvalidRight) as caught:
+        port.receive(0)
+    assert caught.value.code == mach.MACH_RCV_IN_SET
+    assert caught.value.rule == "P34"
+    assert caught.value.name == port.name
+    for part in (task.label, f"{port.name:#x}", "MACH_RCV_IN_SET", "P34"):
+        assert part in str(caught.value)
+
+
+def test_iteration_ends_when_the_right_is_gone(task: machport.Task) -> None:
+    port = task.allocate()
+    port.make_send().send(b"one")
+    seen = []
+    for message in port:
+        seen.append(message.body)
+        port.close()
+
+    assert seen == [b"one"]
+
+
+def test_a_timeout_is_seconds_and_not_negative(task: machport.Task) -> None:
+    port = task.allocate()
+    with pytest.raises(machport.TimedOut):
+        port.receive(0.001)
+    with pytest.raises(machport.InvalidArgument, match="0 or more seconds"):
+        port.receive(-1)
+    assert issubclass(machport.TimedOut, TimeoutError)
+
+
+def test_a_dead_name_holds_its_name_until_it_is_closed(task: machport.Task) -> None:
+    """N19, N20."""
+    port, deaths = task.allocate(), task.allocate()
+    right = port.make_send()
+    name = right.name
+    right.request_dead_name(deaths)
+    port.close()
+
+    notice = deaths.receive(WAIT)
+    assert isinstance(notice, machport.DeadNameNotification)
+    assert notice.name == name
+    assert right.is_dead()
+    assert task.calls.mach_port_get_refs(task.name, name, mach.MACH_PORT_RIGHT_DEAD_NAME) == 2
+    notice.close()
+    right.close()
+    assert name not in dict(task.calls.mach_port_names(task.name))
+
+
+def test_an_open_file_travels_as_a_right(task: machport.Task, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("content")
+    with open(path, "rb") as file:
+        right = task.fileport(file)
+    copy = right.open_file()
+
+    assert os.pread(copy, 100, 0) == b"content"
+    os.close(copy)
+    with pytest.raises(machport.InvalidRight, match="does not stand for such an object"):
+        task.allocate().make_send().open_file()
+
+
+def test_services_are_found_by_name_until_their_port_dies(task: machport.Task) -> None:
+    service = task.check_in("org.example.upper")
+    task.look_up("org.example.upper").send(b"hello")
+    assert service.receive(WAIT).body == b"hello"
+    with pytest.raises(machport.AlreadyExists):
+        task.check_in("org.example.upper")
+
+    service.close()
+    with pytest.raises(machport.InvalidName):
+        task.look_up("org.example.upper")
+
+    port = task.allocate()
+    task.register("org.example.other", port.make_send())
+    task.look_up("org.example.other").send(b"again")
+    assert port.receive(WAIT).body == b"again"
+
+
+def test_after_its_task_is_closed_a_right_fails_and_closing_it_does_not(task: machport.Task) -> None:
+    other = machport.Task(label="short")
+    right = other.allocate().make_send()
+    other.close()
+    other.close()
+
+    assert other.closed
+    with pytest.raises(machport.DeadTask, match="was closed"):
+        right.send(b"")
+    right.close()

@@ -1,0 +1,121 @@
+"""Children that hold just the rights they were given."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+import machport
+from machport import mach
+
+WAIT = 20.0
+
+
+def echo(port: machport.ReceiveRight) -> None:
+    for request in port:
+        request.reply(request.body.upper())
+
+
+def tell_names(report: machport.SendRight, *rights: machport.Right) -> None:
+    calls = report.task.calls
+    names = calls.mach_port_names(report.task.name)
+    kinds = [kind for name, kind in names if name != report.task.name]
+    bootstrap = report.task.bootstrap is not None
+    report.send(repr((sorted(kinds), [type(right).__name__ for right in rights], bootstrap)).encode())
+
+
+def look_up(report: machport.SendRight) -> None:
+    report.task.look_up("org.example.report").send(b"found")
+
+
+def be_killed(report: machport.SendRight) -> None:
+    report.send(b"ready")
+    threading.Event().wait()
+
+
+def test_a_child_has_just_the_rights_it_was_given(task: machport.Task) -> None:
+    """Promise 2: and no bootstrap port to ask for more."""
+    port, other, third = task.allocate(), task.allocate(), task.allocate()
+    with task.spawn(
+        tell_names, port.make_send().move(), other.move(), third.make_send_once().move(), third.make_send().copy()
+    ):
+        kinds, types, bootstrap = eval(port.receive(WAIT).body)
+
+    # The child's send right to its own task is not in the list.
+    send, receive, once = mach.MACH_PORT_TYPE_SEND, mach.MACH_PORT_TYPE_RECEIVE, mach.MACH_PORT_TYPE_SEND_ONCE
+    assert kinds == sorted([send, receive, once, send])
+    assert types == ["ReceiveRight", "SendOnceRight", "SendRight"]
+    assert not bootstrap
+    assert other.closed
+
+
+def test_rights_to_one_port_come_together_in_the_child(task: machport.Task) -> None:
+    """P11."""
+    port, other = task.allocate(), task.allocate()
+    first, second = other.make_send(), other.make_send()
+    with task.spawn(tell_names, port.make_send().move(), first.move(), second.move()):
+        kinds, _, _ = eval(port.receive(WAIT).body)
+
+    assert kinds == [mach.MACH_PORT_TYPE_SEND] * 2
+
+
+def test_a_child_serves_and_its_death_is_told(task: machport.Task) -> None:
+    port, deaths = task.allocate(), task.allocate()
+    send = port.make_send()
+    send.request_dead_name(deaths)
+    child = task.spawn(echo, port.move())
+    assert send.call(b"hello", timeout=WAIT).body == b"HELLO"
+    child.kill()
+
+    notice = deaths.receive(WAIT)
+    assert isinstance(notice, machport.DeadNameNotification)
+    assert notice.name == send.name
+    with pytest.raises(machport.ServerDied):
+        send.call(b"again", timeout=WAIT)
+    assert child.join(WAIT) == -signal.SIGKILL
+    child.close()
+
+
+def test_the_right_to_a_childs_task_dies_with_its_process(task: machport.Task) -> None:
+    """P section 11, step 4."""
+    report, deaths = task.allocate(), task.allocate()
+    child = task.spawn(be_killed, report.make_send().move())
+    child.task_right.request_dead_name(deaths)
+    assert report.receive(WAIT).body == b"ready"
+    child.kill()
+
+    assert isinstance(deaths.receive(WAIT), machport.DeadNameNotification)
+    child.close()
+
+
+def test_with_its_bootstrap_port_a_child_finds_services(task: machport.Task) -> None:
+    service = task.check_in("org.example.report")
+    nobody = task.allocate()
+    with task.spawn(look_up, nobody.make_send().move(), bootstrap=True):
+        assert service.receive(WAIT).body == b"found"
+
+
+def test_a_child_that_cannot_start_leaves_everything_as_it_was(task: machport.Task) -> None:
+    port, other = task.allocate(), task.allocate()
+    send, once = port.make_send(), other.make_send_once()
+    before = sorted(task.calls.mach_port_names(task.name))
+    unpicklable = threading.Lock()
+
+    with pytest.raises(TypeError, match="pickle"):
+        task.spawn(tell_names, send.move(), once.move(), other.move(), unpicklable)
+
+    assert sorted(kind for _, kind in task.calls.mach_port_names(task.name)) == sorted(kind for _, kind in before)
+    send.send(b"still mine")
+    once.send(b"still mine, too")
+    assert port.receive(WAIT).body == b"still mine"
+    assert other.receive(WAIT).body == b"still mine, too"
+
+
+def test_a_right_given_as_it_is_is_refused(task: machport.Task) -> None:
+    port = task.allocate()
+    before = len(task.calls.mach_port_names(task.name))
+    with pytest.raises(machport.InvalidArgument, match=r"right.move\(\)"):
+        task.spawn(echo, port)
+    assert len(task.calls.mach_port_names(task.name)) == before
