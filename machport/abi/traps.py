@@ -111,6 +111,7 @@ TRAPS: Final[dict[int, Trap]] = {}
 INTERRUPT: Final = Trap(1, "interrupt", "")
 THREAD: Final = Trap(2, "thread", "")
 TICKET: Final = Trap(3, "ticket", "task", "words")
+WATCH: Final = Trap(4, "watch", "task")
 
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")

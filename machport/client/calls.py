@@ -255,6 +255,16 @@ class Calls:
         """Interrupt the ``mach_msg`` that a thread of this task (``threading.get_ident``) waits in, if it does."""
         self.carrier.interrupt(thread)
 
+    def watch(self, task: int, descriptor: int) -> None:
+        """Let a child task that waits for its process end when ``descriptor``, the process's pidfd, says that it died.
+
+        Once the process has claimed the task this does nothing: the daemon then watches it by itself.
+        """
+        payload, descriptors = self.carrier.trap(t.WATCH.pack(task), (descriptor,))
+        packet.close_all(descriptors)
+        if t.number_of(payload):
+            self._refused(t.WATCH, (task,), payload)
+
     # Files
 
     def fileport_makeport(self, descriptor: int) -> int:

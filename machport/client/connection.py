@@ -117,7 +117,12 @@ class Connection:
         channel: Channel | None = getattr(self._local, "channel", None)
         if channel is None or channel.closed:
             channel = self._new_channel()
-        return channel.trap(payload, descriptors)
+        try:
+            return channel.trap(payload, descriptors)
+        except DaemonLost:
+            # Also what a thread sees that waited while another one closed the task.
+            self._check_usable()
+            raise
 
     def _new_channel(self) -> Channel:
         self._check_usable()

@@ -30,12 +30,18 @@ class ProcessTask:
         Raises:
             ForkedTask: the process is a forked child of the one that joined, and has not called ``restart``.
         """
+        connection = self._connection
+        if connection is None or connection.closed:
+            return self._new_connection()
+        if self._pid != os.getpid():
+            raise ForkedTask("a forked child has none of its parent's rights; call mach_init() to become a task")
+        return connection
+
+    def _new_connection(self) -> Connection:
         with self._lock:
             if self._connection is None or self._connection.closed:
                 self._connection = Connection(default_label())
                 self._pid = os.getpid()
-            elif self._pid != os.getpid():
-                raise ForkedTask("a forked child has none of its parent's rights; call mach_init() to become a task")
             return self._connection
 
     def join(self, connection: Connection) -> None:
@@ -45,8 +51,11 @@ class ProcessTask:
 
     def restart(self) -> None:
         """Become a new task, without any right: what a forked child does."""
-        self._lock = threading.Lock()
         self._connection = None
+
+    def forked(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not there any more."""
+        self._lock = threading.Lock()
 
     @property
     def label(self) -> str:
@@ -78,3 +87,4 @@ def default_label() -> str:
 
 #: The task of this process.
 process_task = ProcessTask()
+os.register_at_fork(after_in_child=process_task.forked)

@@ -7,6 +7,7 @@ the task by a ticket before they are unpickled.  Processes are those of ``multip
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,6 +87,16 @@ def _run(membership: None, target: Callable[..., object], args: Sequence[Any], k
     target(*args, **kwargs)
 
 
+def _watch(task: Task, child: int, process: SpawnProcess) -> None:
+    """Let the child's rights go if its process dies before it is a task's."""
+    assert process.pid is not None
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        task.calls.watch(child, pidfd)
+    finally:
+        os.close(pidfd)
+
+
 class Child(Closing):
     """A process that was spawned, and a send right to its task.
 
@@ -150,6 +161,7 @@ def start_child(
         )
         with task.handing_over(handover):
             process.start()
+        _watch(task, child, process)
     except BaseException:
         handover.undo()
         calls.task_terminate(child)

@@ -11,7 +11,7 @@ from typing import Any
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi import traps as t
-from machport.abi.errors import ForkedTask, InvalidArgument, MachError, ServerDied, error_for
+from machport.abi.errors import InvalidArgument, MachError, ServerDied, error_for
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
 from machport.client.process import default_label, process_task
@@ -307,18 +307,18 @@ class Task(Closing):
             self._connection.close()
 
     def __repr__(self) -> str:
-        try:
-            return f"<Task {self.label}>"
-        except ForkedTask:
-            return "<Task of the parent process>"
+        return f"<Task {self.label}>"
 
 
 def task_self() -> Task:
     """The task of this process: in a spawned child the one its parent made, otherwise one joined at first use."""
     global _self
-    if _self is None:
+    connection = process_task.connection
+    if _self is None or _self._carrier is not connection:
         _self = object.__new__(Task)
-        _self._attach(process_task)
+        _self._attach(connection)
+        # It is the process's, and ends with it.
+        _self._connection = None
     return _self
 
 

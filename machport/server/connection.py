@@ -132,7 +132,8 @@ class Client:
     Attributes:
         control: the connection itself, whose end is the end of the task.
         channels: one for each of the task's threads.
-        children: tasks that this one made and that no process has claimed yet; they end with it.
+        children: tasks that this one made and that no process has claimed yet, each with the pidfd of the process that
+            is to claim it or None; they end with this task, or with that process.
     """
 
     __slots__ = ("channels", "children", "control", "peer", "task")
@@ -142,5 +143,5 @@ class Client:
         self.task = task
         self.control = control
         self.channels: set[Channel] = {control}
-        self.children: set[Task] = set()
+        self.children: dict[Task, int | None] = {}
         control.client = self

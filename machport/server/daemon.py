@@ -210,7 +210,7 @@ class Daemon:
         owner, task = self._tickets.pop(greeting.ticket, (None, None))
         if owner is None or task not in owner.children or not task.active:
             raise Refusal(c.KERN_INVALID_CAPABILITY, "hello", "the ticket was used, or its sender or task is gone")
-        owner.children.discard(task)
+        self._release_child(owner, task)
         task.tokens = peer.tokens
         task.label = f"{greeting.label}[{peer.pid}]"
         return task
@@ -231,9 +231,8 @@ class Daemon:
         if client.task.active:
             tasks.task_terminate(self.kernel, client.task)
         self._tickets = {ticket: held for ticket, held in self._tickets.items() if held[0] is not client}
-        for child in client.children:
-            if child.active:
-                tasks.task_terminate(self.kernel, child)
+        for child in list(client.children):
+            self._end_child(client, child)
         self._settle()
         self._check_idle()
 
@@ -324,6 +323,8 @@ class Daemon:
                 return self._new_thread(client)
             if number == t.TICKET.number:
                 return self._new_ticket(client, t.TICKET.unpack(payload)[0][0])
+            if number == t.WATCH.number:
+                return self._watch_child(client, t.WATCH.unpack(payload)[0][0], descriptors)
             if number == t.TASK_CREATE.number:
                 return self._create_task(client, t.TASK_CREATE.unpack(payload)[0][0])
             if any(descriptor >= self._descriptor_limit for descriptor in descriptors):
@@ -365,8 +366,34 @@ class Daemon:
         parent = tasks.resolve_task(client.task, name)
         client.task.space.check_room()
         child = tasks.create_task(self.kernel, f"{parent.label}/child", client.task.tokens)
-        client.children.add(child)
+        client.children[child] = None
         return Answer(t.TASK_CREATE.pack_answer((tasks.copy_to(self.kernel, client.task, child.port),)))
+
+    def _watch_child(self, client: Client, name: int, descriptors: list[int]) -> Answer:
+        task = tasks.resolve_task(client.task, name)
+        if task not in client.children:
+            return Answer(t.WATCH.pack_answer())
+        if len(descriptors) != 1 or client.children[task] is not None:
+            raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "one pidfd must come with the one call for a task")
+        try:
+            self._selector.register(descriptors[0], _READ, lambda _: self._end_child(client, task))
+        except OSError:
+            raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "the descriptor is not a pidfd") from None
+        client.children[task] = descriptors[0]
+        return Answer(t.WATCH.pack_answer(), keeps_descriptors=True)
+
+    def _end_child(self, client: Client, child: Task) -> None:
+        """A task that no process has claimed ends with its maker, or with the process that was to claim it."""
+        self._release_child(client, child)
+        if child.active:
+            tasks.task_terminate(self.kernel, child)
+        self._settle()
+
+    def _release_child(self, client: Client, child: Task) -> None:
+        pidfd = client.children.pop(child)
+        if pidfd is not None:
+            self._selector.unregister(pidfd)
+            os.close(pidfd)
 
     # Answers
 

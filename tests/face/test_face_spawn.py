@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,25 @@ def test_a_right_given_as_it_is_is_refused(task: machport.Task) -> None:
     with pytest.raises(machport.InvalidArgument, match=r"right.move\(\)"):
         task.spawn(echo, port)
     assert len(task.calls.mach_port_names(task.name)) == before
+
+
+def test_a_child_killed_before_it_joins_gives_its_rights_back(task: machport.Task) -> None:
+    """Promise 3, N28: the task that was made for it ends with the process that was to claim it."""
+    port, back = task.allocate(), task.allocate()
+    send = port.make_send()
+    for _ in range(5):
+        port.request_port_destroyed(back)
+        send.send(b"waiting")
+        with task.spawn(echo, port.move()) as child:
+            child.kill()  # long before a new interpreter can have said hello
+        notice = back.receive(WAIT)
+        assert isinstance(notice, machport.PortDestroyedNotification)
+        port = notice.right
+        assert port.receive(WAIT).body == b"waiting"
+
+
+def test_only_a_pidfd_can_be_watched(task: machport.Task, tmp_path: Path) -> None:
+    child = task.calls.task_create(task.name)
+    with open(tmp_path / "file", "w") as file, pytest.raises(machport.InvalidArgument, match="not a pidfd"):
+        task.calls.watch(child, file.fileno())
+    task.calls.task_terminate(child)
