@@ -254,5 +254,5 @@ def error_for(
     code: int, says: str = "", *, call: str = "", task: str = "", name: int | None = None, rule: str = ""
 ) -> MachError:
     """The typed exception of a return code; :class:`InvalidArgument` where no class says more."""
-    kind = _KINDS.get(code & ~c.MACH_MSG_MASK if code & 0x10000000 == 0x10000000 else code, InvalidArgument)
+    kind = _KINDS.get(code & ~c.MACH_MSG_MASK if code & 0xF0000000 == 0x10000000 else code, InvalidArgument)
     return kind(says, code=code, call=call, task=task, name=name, rule=rule)

@@ -177,6 +177,11 @@ class MsgTrap(NamedTuple):
     rcv_name: int = 0
     timeout_ms: int = 0
 
+    @property
+    def packed_size(self) -> int:
+        """How many bytes ``pack`` gives."""
+        return _MSG.size + 4 * len(self.memory) + len(self.buffer) + sum(map(len, self.memory))
+
     def pack(self) -> bytes:
         head = _MSG.pack(
             MACH_MSG,

@@ -21,6 +21,8 @@ from machport.abi.errors import ProtocolError
 INLINE_MAX: Final = 64 * 1024
 #: The largest message with its regions; what claims to be longer is refused unread.
 PAYLOAD_MAX: Final = 256 * 1024 * 1024
+#: The longest trap: what brings its message to the receiver may have a few words more.
+TRAP_MAX: Final = PAYLOAD_MAX - 4096
 #: Descriptors in one packet, the memfd of a long payload included.
 DESCRIPTORS_MAX: Final = 4
 

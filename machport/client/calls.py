@@ -290,6 +290,8 @@ class Calls:
 
         A wait that is interrupted goes on unless the INTERRUPT option of its half is given (M36).
         """
+        if trap.packed_size > packet.TRAP_MAX:
+            return t.MsgAnswer(c.MACH_SEND_NO_BUFFER, rule="M section 3")
         while True:
             payload, descriptors = self.carrier.trap(trap.pack())
             packet.close_all(descriptors)

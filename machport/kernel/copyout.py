@@ -171,7 +171,7 @@ def take_back(kernel: Kernel, task: Task, result: Result) -> None:
             next(regions)
         item.ports = [_retake(kernel, space, name, item.type) for name in names]
         for right in item.ports:
-            if item.type == c.MACH_MSG_TYPE_PORT_RECEIVE and right is not None:
+            if item.type == c.MACH_MSG_TYPE_PORT_RECEIVE and right is not None and right.active:
                 right.destination = port
     port.push_back(message)
     serve_receivers(kernel, port.pset or port)

@@ -211,14 +211,13 @@ def _pseudo_receive(kernel: Kernel, waiter: Waiter, code: int) -> None:
 
 def _start_receive(kernel: Kernel, waiter: Waiter) -> None:
     source = _receive_source(kernel, waiter)
-    head = peek(source)
-    if head is not None:
-        if waiter.option & c.MACH_RCV_LARGE and too_large(kernel, head[1], waiter):
-            _finish(waiter, _left_in_queue(kernel, waiter, *head))
-            return
-        taken = dequeue(kernel, source)
-        assert taken is not None
-        _receive(kernel, waiter, *taken)
+    found = peek(source)
+    if found is not None:
+        port, message = found
+        if waiter.option & c.MACH_RCV_LARGE and too_large(kernel, message, waiter):
+            _finish(waiter, _left_in_queue(kernel, waiter, port, message))
+        else:
+            _receive(kernel, waiter, port, dequeue(kernel, port))
     elif waiter.option & c.MACH_RCV_TIMEOUT and waiter.timeout_ms == 0:
         _finish(waiter, Result(c.MACH_RCV_TIMED_OUT, rule="M2"))
     else:

@@ -25,16 +25,13 @@ def enqueue(kernel: Kernel, port: Port, message: Message) -> None:
     serve_receivers(kernel, port.pset or port)
 
 
-def dequeue(kernel: Kernel, source: Port | PortSet) -> tuple[Port, Message] | None:
-    """Take the oldest message; then one blocked sender proceeds if there is room (M14)."""
-    port = source.first() if isinstance(source, PortSet) else source
-    if port is None or port.first is None:
-        return None
+def dequeue(kernel: Kernel, port: Port) -> Message:
+    """Take the message that ``peek`` found; then one blocked sender proceeds if there is room (M14)."""
     if port.pset is not None:
         port.pset.order.popleft()
     message = port.pop()
     admit_senders(kernel, port, 1)
-    return port, message
+    return message
 
 
 def peek(source: Port | PortSet) -> tuple[Port, Message] | None:
@@ -78,9 +75,7 @@ def serve_receivers(kernel: Kernel, source: Port | PortSet) -> None:
         else:
             kernel.wake(waiter)
             waiter.source = port
-            taken = dequeue(kernel, source)
-            assert taken is not None
-            waiter.message = taken[1]
+            waiter.message = dequeue(kernel, port)
 
 
 def received_size(kernel: Kernel, message: Message) -> int:

@@ -5,6 +5,7 @@ Memory that a message brought, or that ``vm_allocate`` made, is mapped and belon
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -54,7 +55,9 @@ def vm_deallocate(address: int, size: int) -> None:
         del _regions[address]
     mapping, view = region
     del region, view
-    mapping.close()
+    # A traceback may still hold a view; then the last one that goes takes the memory along.
+    with contextlib.suppress(BufferError):
+        mapping.close()
 
 
 def is_region(address: int, size: int) -> bool:

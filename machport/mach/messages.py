@@ -13,6 +13,7 @@ from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi import traps as t
 from machport.abi.errors import InvalidArgument, MachError, error_for
+from machport.carrier import packet
 from machport.client.calls import Calls
 from machport.mach import memory
 
@@ -50,9 +51,13 @@ def mach_msg(
     if option & c.MACH_RCV_MSG and not 0 <= rcv_size <= len(msg):
         raise _error(c.MACH_RCV_INVALID_DATA, f"msg has room for {len(msg)} bytes, not {rcv_size}")
     answer = calls.mach_msg(t.MsgTrap(option, sent, regions, max(rcv_size, 0), rcv_name, timeout))
-    if sent and not _sent_nothing(answer.code):
+    if sent and _took(answer):
         _release_sent(sent)
-    if answer.buffer is not None:
+    if answer.buffer is not None and _left_in_queue(answer.code, option):
+        msg[4:8] = answer.buffer[4:8]
+        if option & c.MACH_RCV_LARGE_IDENTITY:
+            msg[12:16] = answer.buffer[12:16]
+    elif answer.buffer is not None:
         buffer = _place_memory(answer.buffer, answer.memory)
         msg[: len(buffer)] = buffer
     if answer.code:
@@ -77,20 +82,31 @@ def _subject(code: int, sent: bytes, rcv_name: int) -> int | None:
     return layout.HEADER.unpack_from(sent)[2] if len(sent) >= layout.HEADER_SIZE else None
 
 
-def _sent_nothing(code: int) -> bool:
-    """Whether a code says that the sender still has all it gave: the first class of section 9, and pseudo-receive."""
-    if code & 0x4000 or code == c.MACH_MSG_SUCCESS:
-        return False
-    return code & ~c.MACH_MSG_MASK not in (c.MACH_SEND_INVALID_RIGHT, c.MACH_SEND_INVALID_MEMORY)
+def _took(answer: t.MsgAnswer) -> bool:
+    """Whether the message left the sender's hands, be it to come back (M20): all but the first class of section 9."""
+    code = answer.code & ~c.MACH_MSG_MASK
+    taken = (c.MACH_MSG_SUCCESS, c.MACH_SEND_INVALID_RIGHT, c.MACH_SEND_INVALID_MEMORY)
+    return code in taken or bool(code & 0x4000) or answer.buffer is not None
+
+
+def _left_in_queue(code: int, option: int) -> bool:
+    """Whether only the size of a message that is too large was asked for, and perhaps its port (M27)."""
+    return code == c.MACH_RCV_TOO_LARGE and bool(option & c.MACH_RCV_LARGE)
 
 
 def _read_memory(message: bytes) -> list[bytes]:
     """The regions that a message's descriptors point to, copied now (M10)."""
     regions = []
+    room = packet.TRAP_MAX
     for descriptor in layout.parse(message).descriptors:
         if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
             continue
         size = descriptor.size * (4 if descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR else 1)
+        room -= size
+        if room < 0:
+            raise _error(
+                c.MACH_SEND_NO_BUFFER, f"the regions of a message have {packet.TRAP_MAX} bytes together at most"
+            )
         try:
             regions.append(memory.vm_read(descriptor.address, size))
         except InvalidArgument:

@@ -85,12 +85,16 @@ class Channel:
             ProtocolError: not a packet of ours.
         """
         try:
-            return packet.receive(self.sock)
+            received = packet.receive(self.sock)
         except BlockingIOError:
             raise
         except OSError as error:
             self.reset |= error.errno == errno.ECONNRESET
             return None
+        if received is not None and len(received[0]) > packet.TRAP_MAX:
+            packet.close_all(received[1])
+            raise ProtocolError(f"a trap of {len(received[0])} bytes; the longest has {packet.TRAP_MAX}")
+        return received
 
     def send(self, answer: Answer) -> bool:
         """Write an answer, or keep it until the socket is writable; whether it is written.
@@ -102,9 +106,18 @@ class Channel:
         try:
             packet.send(self.sock, answer.payload, answer.descriptors)
         except BlockingIOError:
+            if not answer.gives_descriptors:
+                # These files may be closed, and their numbers be those of others, before it is written.
+                copies = [os.dup(descriptor) for descriptor in answer.descriptors]
+                self.outbox = answer._replace(descriptors=copies, gives_descriptors=True)
             return False
-        self.outbox = None
+        self._drop_outbox()
         return True
+
+    def _drop_outbox(self) -> None:
+        answer, self.outbox = self.outbox, None
+        if answer is not None and answer.gives_descriptors:
+            packet.close_all(answer.descriptors)
 
     def was_read(self) -> bool:
         """Whether the other side took the last answer out of its socket before it ended or closed it."""
@@ -123,6 +136,7 @@ class Channel:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        self._drop_outbox()
         self.sock.close()
 
 

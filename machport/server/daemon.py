@@ -347,7 +347,10 @@ class Daemon:
         return msg_answer(result)
 
     def _new_thread(self, client: Client) -> Answer:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", f"no connection for a thread: {error.strerror}") from None
         channel = Channel(ours)
         channel.client = client
         client.channels.add(channel)
@@ -437,11 +440,8 @@ class Daemon:
         try:
             if not channel.send(answer):
                 self._selector.modify(channel.sock, _WRITE, lambda events: self._serve(channel, events))
-                return
         except OSError as error:
             self._broken.append((channel, f"an answer could not be written: {error.strerror}"))
-        if answer.gives_descriptors:
-            packet.close_all(answer.descriptors)
 
 
 def _raise_descriptor_limit() -> int:
