@@ -11,8 +11,8 @@ from machport.kernel.kernel import Kernel
 from machport.kernel.messages import interrupt
 from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
-from machport.kernel.release import destroy_entry, destroy_port, release_send
-from machport.kernel.rights import copyin, copyout_or_destroy, has_right_for
+from machport.kernel.release import destroy_entry, destroy_port, release_right, release_send
+from machport.kernel.rights import copyin, copyout, has_right_for
 from machport.kernel.space import NamePicker
 from machport.kernel.task import Task
 from machport.kernel.waiter import Phase
@@ -74,12 +74,18 @@ def resolve_task(task: Task, name: int) -> Task:
 
 
 def copy_to(kernel: Kernel, task: Task, port: Port | None) -> int:
-    """Give the task a copy of a send right that the kernel holds; its name, 0 if there is none."""
-    if port is None:
-        return c.MACH_PORT_NULL
-    if port.active:
+    """Give the task a copy of a send right that the kernel holds; its name, 0 if there is none.
+
+    Raises:
+        Refusal: KERN_NO_SPACE, no name is left for it (P4).
+    """
+    if port is not None and port.active:
         port.srights += 1
-    return copyout_or_destroy(kernel, task.space, port, c.MACH_MSG_TYPE_PORT_SEND)[0]
+    try:
+        return copyout(task.space, port, c.MACH_MSG_TYPE_PORT_SEND)
+    except Refusal:
+        release_right(kernel, port, c.MACH_MSG_TYPE_PORT_SEND)
+        raise
 
 
 def mach_task_self(kernel: Kernel, task: Task) -> int:
@@ -155,7 +161,7 @@ def make_object(kernel: Kernel, task: Task, kobject: Any) -> int:
     task.space.check_room()
     port = kernel.kernel_port(kobject)
     port.srights = 1
-    return copyout_or_destroy(kernel, task.space, port, c.MACH_MSG_TYPE_PORT_SEND)[0]
+    return copyout(task.space, port, c.MACH_MSG_TYPE_PORT_SEND)
 
 
 def object_of(task: Task, name: int, kind: type) -> Any:

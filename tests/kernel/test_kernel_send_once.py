@@ -96,7 +96,7 @@ UNUSED: dict[str, Use] = {
 
 @pytest.mark.parametrize("way", UNUSED)
 def test_an_unused_right_says_so(way: str) -> None:
-    """N50-N52: exactly one message."""
+    """N50, N51, N52: exactly one message."""
     a, b, _ = three_tasks()
     port = b.port()
     UNUSED[way](a, a.take(b, port, MAKE_SEND_ONCE))

@@ -21,7 +21,8 @@ from kernel_driver import (
 )
 
 from machport.abi import constants as c
-from machport.kernel import tasks
+from machport.kernel import ports, tasks
+from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 
 
@@ -276,3 +277,15 @@ def test_a_refusal_says_what_was_wrong() -> None:
     assert "set" in caught.value.says
     assert a.type(a.dead_name()) == DEAD_NAME
     assert RECEIVE in a.names().values()
+
+
+def test_a_full_space_gets_no_copy_of_a_right_that_the_kernel_holds() -> None:
+    """P4: the call is refused, and the count of send rights is what it was."""
+    kernel = Kernel()
+    task = tasks.create_task(kernel, "full", name_limit=1)
+    ports.mach_port_allocate(kernel, task, c.MACH_PORT_RIGHT_DEAD_NAME)
+
+    with pytest.raises(Refusal) as caught:
+        tasks.mach_task_self(kernel, task)
+    assert (caught.value.code, caught.value.rule) == (c.KERN_NO_SPACE, "P4")
+    assert task.port.srights == 1
