@@ -48,6 +48,7 @@ class Task(Closing):
         self._connection = carrier if isinstance(carrier, Connection) else None
         self.calls = Calls(carrier)
         self._local = threading.local()
+        self._reply_ports: list[int] = []
 
     @property
     def label(self) -> str:
@@ -163,7 +164,7 @@ class Task(Closing):
         timeout: float | None,
     ) -> Message:
         """Send a request to the right under ``name`` and receive its answer, in one trap."""
-        reply_port = self._reply_port()
+        reply_port = self._take_reply_port()
         buffer = self._pack(name, disposition, reply_port, body, id, rights, memory)
         option = c.MACH_SEND_MSG | c.MACH_RCV_MSG | _TRAILER
         if timeout is not None:
@@ -172,10 +173,12 @@ class Task(Closing):
         try:
             answer = self.calls.mach_msg(trap)
         except BaseException:
-            self._drop_reply_port()
+            self._drop_reply_port(reply_port)
             raise
         if answer.code:
-            self._drop_reply_port()
+            self._drop_reply_port(reply_port)
+        else:
+            self._reply_ports.append(reply_port)
         if answer.code == c.MACH_SEND_INVALID_DEST:
             raise ServerDied(
                 "the server is dead, and the request was not sent",
@@ -254,16 +257,15 @@ class Task(Closing):
         for transfer, descriptor in zip(rights, back.descriptors, strict=False):
             transfer.returned(descriptor.name)
 
-    def _reply_port(self) -> int:
-        """This thread's port for answers, made once."""
-        port: int = getattr(self._local, "reply_port", c.MACH_PORT_NULL)
-        if not port:
-            port = self._local.reply_port = self.calls.mach_reply_port()
-        return port
+    def _take_reply_port(self) -> int:
+        """A port for one answer at a time: one that is free, or a new one."""
+        try:
+            return self._reply_ports.pop()
+        except IndexError:
+            return self.calls.mach_reply_port()
 
-    def _drop_reply_port(self) -> None:
-        """Nobody waits for what may still come to this thread's reply port."""
-        port, self._local.reply_port = self._local.reply_port, c.MACH_PORT_NULL
+    def _drop_reply_port(self, port: int) -> None:
+        """Nobody waits for what may still come to this port."""
         with contextlib.suppress(MachError):
             self.calls.mach_port_mod_refs(self.name, port, c.MACH_PORT_RIGHT_RECEIVE, -1)
 

@@ -1,0 +1,121 @@
+"""The process behind ``actors.Puppet``: carries out the Python that comes in, and tells what came of each piece.
+
+What it is told may use ``machport``, ``mach``, ``os``, ``signal``, ``threading`` and the functions below.  It ends
+when its orders do, so that no test leaves one behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import machport
+from machport import mach  # noqa: F401
+from machport.carrier import packet
+
+
+def mark() -> None:
+    """Let the test know that this point is reached."""
+    answers.send(("mark", None))
+
+
+def die() -> None:
+    """End here, without another instruction."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before_writing(action: Callable[[], None]) -> None:
+    """Do something when the next trap is about to be written."""
+    real = packet.send
+
+    def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -> None:
+        packet.send = real
+        action()
+        real(sock, payload, descriptors)
+
+    packet.send = send
+
+
+def before_reading(action: Callable[[], None]) -> None:
+    """Do something when the next trap is written, before its answer is read."""
+    real = packet.receive
+
+    def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+        packet.receive = real
+        action()
+        return real(sock)
+
+    packet.receive = receive
+
+
+def after_reading(action: Callable[[], None]) -> None:
+    """Do something when the next answer has been read, before anybody looks at it."""
+    real = packet.receive
+
+    def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+        packet.receive = real
+        received = real(sock)
+        action()
+        return received
+
+    packet.receive = receive
+
+
+def in_thread(task: machport.Task, call: Callable[[], object]) -> None:
+    """Let a thread of its own make a call, and return when its trap is written."""
+    written = threading.Event()
+
+    def run() -> None:
+        task.calls.mach_port_names(task.name)  # so that the next trap is not the one for a channel
+        before_reading(written.set)
+        call()
+
+    threading.Thread(target=run, daemon=True).start()
+    written.wait()
+
+
+def hold_sockets() -> int:
+    """Start a child that holds every socket of this process open; its process number."""
+    held = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                held.append(int(number))
+    return subprocess.Popen(["sleep", "1000"], pass_fds=held).pid
+
+
+def carry_out(source: str, names: dict[str, Any]) -> Any:
+    try:
+        code = compile(source, "<order>", "eval")
+    except SyntaxError:
+        exec(compile(source, "<order>", "exec"), names)
+        return None
+    return eval(code, names)
+
+
+def main() -> None:
+    """Carry out orders until there are no more."""
+    names = dict(globals())
+    while True:
+        try:
+            source = orders.recv()
+        except EOFError:
+            return
+        try:
+            answers.send(("done", carry_out(source, names)))
+        except BaseException:
+            answers.send(("failed", traceback.format_exc()))
+
+
+if __name__ == "__main__":
+    orders, answers = (Connection(int(number)) for number in sys.argv[1:3])
+    main()
