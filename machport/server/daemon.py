@@ -39,6 +39,8 @@ _READ: Final = selectors.EVENT_READ
 _WRITE: Final = selectors.EVENT_WRITE
 #: Descriptors that files of clients may not use up: for connections, deaths and answers.
 _DESCRIPTOR_RESERVE: Final = 64
+#: Deadlines of calls that were served before, which are kept until they would come or are more than this.
+_STALE_DEADLINES: Final = 1000
 
 
 class Daemon:
@@ -135,6 +137,9 @@ class Daemon:
         if milliseconds is not None:
             channel.deadline = time.monotonic() + milliseconds / 1000
             heapq.heappush(self._deadlines, (channel.deadline, next(self._order), channel))
+            if len(self._deadlines) > _STALE_DEADLINES + 2 * len(self._waiting):
+                self._deadlines = [entry for entry in self._deadlines if entry[2].deadline == entry[0]]
+                heapq.heapify(self._deadlines)
 
     # Connections
 

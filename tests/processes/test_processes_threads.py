@@ -208,6 +208,17 @@ def test_the_interpreter_ends_with_everything_open_and_says_nothing(daemon: Daem
     assert done.stderr == ""
 
 
+def test_a_timeout_comes_though_thousands_before_it_were_not_needed(task: machport.Task) -> None:
+    port = task.allocate()
+    sender, thread = port.make_send(), threading.Thread(target=lambda: [port.receive(1000) for _ in range(3000)])
+    thread.start()
+    for _ in range(3000):
+        sender.send()
+    thread.join(PATIENCE)
+    with pytest.raises(machport.TimedOut):
+        port.receive(0.01)
+
+
 def test_threads_that_come_and_go_leave_no_reply_ports(task: machport.Task) -> None:
     port = task.allocate()
     sender = port.make_send()
