@@ -39,6 +39,8 @@ _READ: Final = selectors.EVENT_READ
 _WRITE: Final = selectors.EVENT_WRITE
 #: Descriptors that files of clients may not use up: for connections, deaths and answers.
 _DESCRIPTOR_RESERVE: Final = 64
+#: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
+_LONGEST_SLEEP: Final = 3600.0
 #: Deadlines of calls that were served before, which are kept until they would come or are more than this.
 _STALE_DEADLINES: Final = 1000
 
@@ -121,7 +123,7 @@ class Daemon:
         ends = [self._deadlines[0][0]] if self._deadlines else []
         if self._idle_since is not None and self._idle_exit is not None:
             ends.append(self._idle_since + self._idle_exit)
-        return max(0.0, min(ends) - time.monotonic()) if ends else None
+        return min(max(0.0, min(ends) - time.monotonic()), _LONGEST_SLEEP) if ends else None
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -297,12 +299,15 @@ class Daemon:
             self._hang_up(channel, "its connection ended")
             return
         payload, descriptors = received
+        client = channel.client
+        assert client is not None
         try:
             answer = self._trap(channel, payload, descriptors)
-        except ProtocolError as error:
-            client = channel.client
-            assert client is not None
+        except Exception as error:
             packet.close_all(descriptors)
+            if not isinstance(error, ProtocolError):
+                # A fault of ours.  Whoever met it is cut off, and everybody else goes on.
+                _log.exception("a trap of task %s could not be carried out", client.task.label)
             self._end(client, f"cut off: {error}")
             return
         if answer is None or not answer.keeps_descriptors:

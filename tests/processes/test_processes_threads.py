@@ -245,3 +245,16 @@ def test_threads_that_come_and_go_leave_no_descriptors(daemon: DaemonProcess, ta
         thread.join()
     task.calls.mach_port_names(task.name)
     assert (daemon.descriptors(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_the_longest_timeout_is_as_good_as_any(task: machport.Task, new_client: NewClient) -> None:
+    """M2: 32 bits of milliseconds, which is more than a system call counts to."""
+    client, port = new_client("client"), task.allocate()
+    sender = port.make_send()
+    client.give("port", port.move())
+    client.begin("before_reading(mark); message = port.receive(0xFFFFFFFF / 1000)")
+    client.wait_for_mark()
+    assert sender.task.allocate().status().msgcount == 0  # the daemon has slept and woken up since
+    sender.send(b"in time")
+    client.finish()
+    client.do("assert message.body == b'in time'")
