@@ -3,6 +3,9 @@
 The functions return what the manual says: an ``IOReturn`` or ``mach_return_t``, a bool, a view, or a port name.  None
 raises for what a peer wrote into the memory.  ``q`` is a ``DataQueueMemory``, or None for the manual's null.
 
+Ports are names in the task of this process, ``machport.task_self()``; a port of another ``Task`` means nothing here.
+``dataSize`` goes in and out like the manual's pointer: anything with a ``value``, such as ``ctypes.c_uint32``.
+
 Source: ``IODataQueueClient.h`` and rules Q14 to Q42 of the specification.
 """
 

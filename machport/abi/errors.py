@@ -70,7 +70,7 @@ class MachError(Exception):
 def _rebuild(
     kind: type[MachError], says: str, code: int, call: str, task: str, name: int | None, rule: str
 ) -> MachError:
-    return kind(says, code=code, call=call, task=task, name=name, rule=rule)
+    return kind(says or _SENTENCES.get(code, ""), code=code, call=call, task=task, name=name, rule=rule)
 
 
 class InvalidName(MachError, LookupError):
@@ -247,6 +247,27 @@ _KINDS: dict[int, type[MachError]] = {
         CorruptQueue: (c.kIOReturnError,),
     }.items()
     for code in codes
+}
+
+
+#: What a code means for whoever made the call, where the kernel says no more.
+_SENTENCES: dict[int, str] = {
+    c.MACH_SEND_INVALID_DEST: "the port is dead, or the task has no right to send to it",
+    c.MACH_SEND_TIMED_OUT: "the queue stayed full, and the message came back",
+    c.MACH_SEND_INTERRUPTED: "the send was interrupted, and the message came back",
+    c.MACH_SEND_INVALID_RIGHT: "the task does not have a right that the message was to carry; what it held is lost",
+    c.MACH_SEND_INVALID_REPLY: "the task has no such right to be answered by",
+    c.MACH_SEND_TOO_LARGE: "the message is larger than 50331580 bytes, or carries more than 16383 rights",
+    c.MACH_RCV_TIMED_OUT: "no message came in time",
+    c.MACH_RCV_INTERRUPTED: "the receive was interrupted, and took nothing",
+    c.MACH_RCV_INVALID_NAME: "the task has no receive right or port set under this name",
+    c.MACH_RCV_PORT_DIED: "the receive right was destroyed or moved away",
+    c.MACH_RCV_PORT_CHANGED: "the port was put into a set meanwhile; receive from the set",
+    c.MACH_RCV_IN_SET: "the port is in a port set; receive from the set, or take it out first",
+    c.MACH_RCV_TOO_LARGE: "the message is larger than the buffer",
+    c.BOOTSTRAP_UNKNOWN_SERVICE: "nobody serves under this name",
+    c.BOOTSTRAP_NAME_IN_USE: "the name is taken",
+    c.BOOTSTRAP_SERVICE_ACTIVE: "somebody serves under this name already",
 }
 
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from machport.abi.errors import ProtocolError
+from machport.abi.errors import InvalidArgument, ProtocolError
 
 #: Fields that are not unsigned 32-bit words.
 _FORMATS: Final = {"delta": "i", "srdelta": "i", "context": "Q", "guard": "Q"}
@@ -44,12 +44,14 @@ class Trap:
         """The trap as bytes.
 
         Raises:
-            ProtocolError: an argument does not fit its field.
+            InvalidArgument: an argument does not fit its field.
         """
         try:
             return _NUMBER.pack(self.number) + self._arguments.pack(*arguments) + _pack_words(words)
         except struct.error as error:
-            raise ProtocolError(f"{self.call}({', '.join(self.fields)}) was given {arguments}: {error}") from None
+            raise InvalidArgument(
+                f"{self.call}({', '.join(self.fields)}) cannot take {arguments}: {error}", call=self.call
+            ) from None
 
     def unpack(self, trap: bytes) -> tuple[tuple[int, ...], list[int]]:
         """The arguments and words of a trap.

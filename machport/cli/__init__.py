@@ -68,7 +68,8 @@ def replay(dialect: str, show_all: bool, files: tuple[Path, ...]) -> None:
 def demo(directory: Path | None, kills: int, seed: int) -> None:
     """Digest every file of DIRECTORY by a server that is killed, and lose nothing.
 
-    DIRECTORY is the running Python's standard library unless it is given.  Exits with 0 only if every file was
+    DIRECTORY is the running Python's standard library unless it is given.  The demonstration has a daemon of its own,
+    which is gone afterwards.  Exits with 0 only if every file was
     answered exactly once and every digest is right.
     """
     from rich.console import Console

@@ -22,6 +22,8 @@ from machport.carrier.hello import Hello
 
 #: How often to try, when a daemon may end or start at the same moment.
 _ATTEMPTS = 3
+#: Seconds for a hello to be answered; a daemon that is only busy takes thousandths.
+_PATIENCE = 10.0
 
 
 class Channel:
@@ -44,12 +46,29 @@ class Channel:
             received = packet.receive(self._sock)
         except BaseException as error:
             self.close()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
                 raise _lost() from None
             raise
         if received is None:
             raise _lost()
         return received
+
+    def greet(self, payload: bytes, path: Path) -> bytes:
+        """Carry the first packet of a connection, whose answer must come soon.
+
+        Raises:
+            DaemonUnavailable: it does not.
+        """
+        self._sock.settimeout(_PATIENCE)
+        try:
+            answer, _ = self.trap(payload)
+        except TimeoutError:
+            raise DaemonUnavailable(
+                f"what listens on {path} does not answer as a daemon of machport does; if it should, stop it and try "
+                f"again, otherwise choose another path with {VARIABLE}"
+            ) from None
+        self._sock.settimeout(None)
+        return answer
 
     def interrupt(self) -> None:
         """From another thread: let the call under way return, if it is waiting."""
@@ -99,12 +118,12 @@ class Connection:
         for _ in range(_ATTEMPTS - 1):
             channel = Channel(_connect(self.path, start=not hello.ticket))
             try:
-                return channel, channel.trap(hello.pack())[0]
+                return channel, channel.greet(hello.pack(), self.path)
             except DaemonLost:
                 if hello.ticket:
                     raise
         channel = Channel(_connect(self.path, start=True))
-        return channel, channel.trap(hello.pack())[0]
+        return channel, channel.greet(hello.pack(), self.path)
 
     def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
         """Carry one trap of the calling thread; the answer and the descriptors with it, which the caller owns.

@@ -21,7 +21,7 @@ from machport.demo.protocol import FileResult, Summary
 from machport.demo.supervisor import Outcome, Supervisor
 
 _EXPLANATIONS = {
-    "PortDestroyedNotification": "a killed server's receive right came back, with its queue and its senders",
+    "PortDestroyedNotification": "a killed server's receive right came back; each server has two, service and wake-up",
     "DeadNameNotification": "a process ended",
     "SendOnceNotification": "a right to answer was destroyed unused",
     "NoSendersNotification": "nobody can call the service any more",
@@ -89,15 +89,18 @@ def report(console: Console, outcome: Outcome, seed: int) -> bool:
     unreadable = [file for file in summary.files if file.error]
     not_once = [file for file in summary.files if not file.error and file.answers != 1]
 
+    if not summary.files:
+        console.print(f"{outcome.directory} has no files: nothing was asked.")
+        return True
     console.print(_totals(outcome, summary))
     if outcome.kills:
         console.print(_kills(outcome, seed))
+    if len(outcome.kills) < outcome.kills_wanted:
+        console.print(f"Only {len(outcome.kills)} of {outcome.kills_wanted} kills: the files were too few for more.")
     console.print(_notifications(outcome))
     _list(console, "could not be read", unreadable)
     _list(console, "were not answered exactly once", not_once)
     _list(console, "have another digest when computed directly (were they changed meanwhile?)", wrong)
-    if not summary.files:
-        console.print(f"{outcome.directory} has no files: nothing was asked.")
     right = not (unreadable or not_once or wrong)
     if right:
         console.print(
@@ -147,7 +150,7 @@ def _notifications(outcome: Outcome) -> Table:
 def _list(console: Console, what: str, files: list[FileResult], most: int = 10) -> None:
     if not files:
         return
-    console.print(f"[yellow]{len(files)} files {what}:")
+    console.print(f"[yellow]{len(files)} {'file' if len(files) == 1 else 'files'} {what}:")
     for file in files[:most]:
         console.print(f"  {file.path}" + (f": {file.error}" if file.error else ""), highlight=False, markup=False)
     if len(files) > most:

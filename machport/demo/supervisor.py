@@ -60,6 +60,7 @@ class Outcome:
 
     directory: Path
     total: int
+    kills_wanted: int
     kills: list[Kill] = field(default_factory=list)
     summary: Summary | None = None
     no_senders_count: int | None = None
@@ -96,7 +97,7 @@ class Supervisor:
         self.task = task
         self._leave_out = leave_out
         total = sum(1 for _ in walk(directory, leave_out))
-        self.outcome = Outcome(directory, total)
+        self.outcome = Outcome(directory, total, kills)
         self._progress = progress
         chance = random.Random(seed)
         self._kill_at = sorted(chance.randrange(max(1, total)) for _ in range(kills))

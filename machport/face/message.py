@@ -25,7 +25,7 @@ _LENGTH_SIZE = 4
 
 def pack_body(body: bytes | bytearray | memoryview) -> bytes:
     """Inline data of any length: its length as u32, the data, zeros to a multiple of four."""
-    data = bytes(body)
+    data = memoryview(body).tobytes()
     return (len(data).to_bytes(_LENGTH_SIZE, "little") + data).ljust(layout.round_up(_LENGTH_SIZE + len(data)), b"\0")
 
 
@@ -105,7 +105,10 @@ class Message(Closing):
         if isinstance(right, DeadName):
             raise DeadPort("whoever asked does not wait any more", call="reply", task=self.task.label)
         if not isinstance(right, SendOnceRight | SendRight):
-            raise InvalidArgument("the message carries no right to reply to", task=self.task.label)
+            raise InvalidArgument(
+                f"{type(self).__name__} {self.id} was sent, not called, and nobody waits; look at expects_reply",
+                task=self.task.label,
+            )
         if right.closed:
             raise ClosedRight("the message was answered or closed already", task=self.task.label)
         number = (self.id + 100) & 0xFFFFFFFF if id is None else id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from machport.abi import constants as c
 from machport.abi.errors import ClosedRight, DaemonLost, DeadPort, InvalidArgument
@@ -18,6 +18,9 @@ from machport.face.closing import Closing
 if TYPE_CHECKING:
     from machport.face.message import Message
     from machport.face.task import Task
+
+
+_Kind = TypeVar("_Kind", bound="Right")
 
 
 class Right(Closing):
@@ -40,13 +43,29 @@ class Right(Closing):
         Raises:
             ClosedRight: it was closed, moved or used up.
         """
+        self._check_there()
+        return self._name
+
+    def _check_there(self) -> None:
         if self._gone:
             raise ClosedRight(
-                f"this {self.type_name} was {self._gone}; a right is used once for that, make or copy another",
+                f"this {self.type_name} was {self._gone}, and is not this task's any more",
                 task=self.task.label,
                 name=self._name,
             )
-        return self._name
+
+    def name_in(self, task: Task) -> int:
+        """The right's name, as an argument of a call of ``task``.
+
+        Raises:
+            InvalidArgument: it is a right of another task, whose names mean nothing here.
+            ClosedRight: it was closed, moved or used up.
+        """
+        if self.task is not task:
+            raise InvalidArgument(
+                f"{self!r} is not of task {task.label}, where it means nothing; send it there first", task=task.label
+            )
+        return self.name
 
     @property
     def closed(self) -> bool:
@@ -64,7 +83,12 @@ class Right(Closing):
         self.task.calls.mach_port_deallocate(self.task.name, self._name)
 
     def move(self) -> Transfer:
-        """Let the right itself go into a message or a child; this object is used up when it does."""
+        """Let the right itself go into a message or a child; this object is used up when it does.
+
+        Raises:
+            ClosedRight: it is not there to be moved.
+        """
+        self._check_there()
         return Transfer(self, _MOVES[self.kind])
 
     def is_dead(self) -> bool:
@@ -87,7 +111,7 @@ class Right(Closing):
             self.name,
             variant,
             sync,
-            c.MACH_PORT_NULL if notify is None else notify.name,
+            c.MACH_PORT_NULL if notify is None else require(ReceiveRight, notify, "notify").name_in(self.task),
             c.MACH_MSG_TYPE_MAKE_SEND_ONCE,
         )
         if previous in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD):
@@ -157,6 +181,7 @@ class SendRight(Right):
 
     def copy(self) -> Transfer:
         """Let a copy go into a message or a child; this object stays."""
+        self._check_there()
         return Transfer(self, c.MACH_MSG_TYPE_COPY_SEND)
 
     def duplicate(self) -> SendRight:
@@ -331,11 +356,13 @@ class PortSet(Receiver):
 
     def add(self, port: ReceiveRight) -> None:
         """Put a receive right in, out of any other set."""
-        self.task.calls.mach_port_move_member(self.task.name, port.name, self.name)
+        member = require(ReceiveRight, port, "port").name_in(self.task)
+        self.task.calls.mach_port_move_member(self.task.name, member, self.name)
 
     def remove(self, port: ReceiveRight) -> None:
         """Take a receive right out, with its waiting messages."""
-        self.task.calls.mach_port_extract_member(self.task.name, port.name, self.name)
+        member = require(ReceiveRight, port, "port").name_in(self.task)
+        self.task.calls.mach_port_extract_member(self.task.name, member, self.name)
 
     def members(self) -> list[ReceiveRight]:
         """Objects for the receive rights in the set; they stand for the same rights as those that were put in."""
@@ -344,6 +371,17 @@ class PortSet(Receiver):
 
     def move(self) -> Transfer:
         raise InvalidArgument("a port set is never sent; move its members", task=self.task.label, name=self._name)
+
+
+def require(kind: type[_Kind], thing: object, argument: str) -> _Kind:
+    """An argument that must be a right of one kind.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    if not isinstance(thing, kind):
+        raise InvalidArgument(f"{argument} must be a {kind.__name__}, not {thing!r}")
+    return thing
 
 
 _MOVES = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from machport.abi import constants as c
-from machport.abi.errors import MachError
+from machport.abi.errors import InvalidArgument, MachError
 from machport.client.connection import Connection
 from machport.client.process import process_task
 from machport.face.closing import Closing
@@ -41,6 +41,8 @@ class Handover:
     def carry(self, transfer: Transfer) -> tuple[Callable[[type[Right], int], Right], tuple[type[Right], int]]:
         """Put a right into the child's space; how it is made again there."""
         name = transfer.right.name
+        if any(before.right is transfer.right and before.moves for before, _ in self._carried):
+            raise InvalidArgument(f"{transfer.right!r} is moved twice into one child")
         # Rights of one port come together under one name there, as they are here; send-once rights never do.
         child_name = self._names.setdefault(name, (_FIRST_INDEX + len(self._names)) << c.PORT_NAME_INDEX_SHIFT | 3)
         self._task.calls.mach_port_insert_right(self._child, child_name, name, transfer.disposition)

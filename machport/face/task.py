@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,18 +13,21 @@ from typing import Any
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi import traps as t
-from machport.abi.errors import InvalidArgument, MachError, ServerDied, error_for
+from machport.abi.errors import InvalidArgument, MachError, MessageTooLarge, ServerDied, error_for
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
 from machport.client.process import default_label, process_task
 from machport.face.closing import Closing
 from machport.face.message import Message, SendOnceNotification, pack_body, received_message
-from machport.face.rights import PortSet, ReceiveRight, SendRight, Transfer
+from machport.face.rights import PortSet, ReceiveRight, Right, SendRight, Transfer, require
 from machport.face.spawn import Child, Handover, start_child
 from machport.mach import bootstrap
 
 _TRAILER = c.MACH_RCV_TRAILER_AUDIT << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
 _MAX_TIMEOUT_MS = 0xFFFFFFFF
+_MAX_ID = 0xFFFFFFFF
+#: Bytes of a body: the longest message less its header, a body's own length, and room for descriptors.
+_MAX_BODY = layout.MAX_SIZE - 64 * 1024
 #: Every message fits: the answer brings as many bytes as it has.
 _RCV_LIMIT = 0xFFFFFFFF
 
@@ -78,6 +83,8 @@ class Task(Closing):
         Args:
             qlimit: how many messages may wait before their senders do; 5 by default.
         """
+        if qlimit is not None and not 0 <= qlimit <= c.MACH_PORT_QLIMIT_MAX:
+            raise InvalidArgument(f"a queue limit is 0 to {c.MACH_PORT_QLIMIT_MAX}, not {qlimit}", task=self.label)
         if qlimit is None:
             return ReceiveRight(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_RECEIVE))
         return ReceiveRight(self, self.calls.mach_port_construct(self.name, c.MPO_QLIMIT, qlimit))
@@ -92,6 +99,10 @@ class Task(Closing):
     def fileport(self, file: int | Any) -> SendRight:
         """A send right that stands for an open file, given as a descriptor or anything with ``fileno``."""
         descriptor = file if isinstance(file, int) else file.fileno()
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            raise InvalidArgument(f"descriptor {descriptor} is not open", call="fileport", task=self.label) from None
         return SendRight(self, self.calls.fileport_makeport(descriptor))
 
     # Services by name
@@ -123,7 +134,8 @@ class Task(Closing):
     def register(self, service_name: str, right: SendRight) -> None:
         """Give others copies of a send right by a name, until its port dies."""
         with self._bootstrap() as bp:
-            bootstrap.bootstrap_register(self.calls, bp.name, service_name, right.name)
+            name = require(SendRight, right, "right").name_in(self)
+            bootstrap.bootstrap_register(self.calls, bp.name, service_name, name)
 
     def _bootstrap(self) -> SendRight:
         port = self.bootstrap
@@ -147,7 +159,9 @@ class Task(Closing):
         timeout: float | None,
     ) -> None:
         """Send to the right under ``name``; what rights call for themselves."""
-        reply_name = c.MACH_PORT_NULL if reply_to is None else reply_to.name
+        reply_name = c.MACH_PORT_NULL
+        if reply_to is not None:
+            reply_name = require(ReceiveRight, reply_to, "reply_to").name_in(self)
         buffer = self._pack(name, disposition, reply_name, body, id, rights, memory)
         option = c.MACH_SEND_MSG | (c.MACH_SEND_TIMEOUT if timeout is not None else 0)
         answer = self.calls.mach_msg(t.MsgTrap(option, buffer, memory, timeout_ms=_milliseconds(timeout)))
@@ -219,22 +233,41 @@ class Task(Closing):
         rights: Sequence[Transfer],
         memory: Sequence[bytes],
     ) -> bytes:
-        for transfer in rights:
-            if not isinstance(transfer, Transfer):
-                raise InvalidArgument(
-                    f"{transfer!r} cannot go into a message as it is; give right.move() or right.copy()",
-                    task=self.label,
-                )
-            if transfer.right.task is not self:
-                raise InvalidArgument(f"{transfer!r} is not of this task", task=self.label)
+        self._check_transfers(rights)
+        if len(body) > _MAX_BODY:
+            raise MessageTooLarge(
+                f"a body holds up to {_MAX_BODY} bytes, not {len(body)}; give it in memory=, or use a data queue",
+                call="send",
+                task=self.label,
+            )
         descriptors = [
             *(layout.port_descriptor(transfer.right.name, transfer.disposition) for transfer in rights),
             *(layout.memory_descriptor(len(region)) for region in memory),
         ]
         reply = c.MACH_MSG_TYPE_MAKE_SEND_ONCE if reply_name else 0
+        inline = pack_body(body)
+        if not 0 <= id <= _MAX_ID:
+            raise InvalidArgument(f"an id is 0 to {_MAX_ID}, not {id}", task=self.label)
         return layout.pack(
-            layout.bits(disposition, reply), name, reply_name, id, descriptors=descriptors, inline=pack_body(body)
+            layout.bits(disposition, reply), name, reply_name, id, descriptors=descriptors, inline=inline
         )
+
+    def _check_transfers(self, rights: Sequence[Transfer]) -> None:
+        """Every right is given as a move or a copy, is of this task, and is moved once."""
+        moved: set[Right] = set()
+        for transfer in rights:
+            if isinstance(transfer, Right):
+                raise InvalidArgument(
+                    f"{transfer!r} cannot go into a message as it is; give right.move() or right.copy()",
+                    task=self.label,
+                )
+            if not isinstance(transfer, Transfer):
+                raise InvalidArgument(f"rights are given as right.move() or right.copy(), not as {transfer!r}")
+            transfer.right.name_in(self)
+            if transfer.right in moved and not isinstance(transfer.right, SendRight):
+                raise InvalidArgument(f"{transfer.right!r} is moved twice in one message", task=self.label)
+            if transfer.moves:
+                moved.add(transfer.right)
 
     def _settle(self, answer: t.MsgAnswer, rights: Sequence[Transfer], call: str, name: int) -> None:
         """What became of the rights that a message carried; raise what went wrong."""
@@ -274,8 +307,9 @@ class Task(Closing):
     def spawn(self, target: Callable[..., object], *args: Any, bootstrap: bool = False, **kwargs: Any) -> Child:
         """Start ``target(*args, **kwargs)`` in a new process whose task has just the rights among its arguments.
 
-        Rights go as ``right.move()`` or ``right.copy()`` and arrive as rights of the child's task; other arguments
-        are pickled.  The child does not run on if this process exits normally.
+        Rights go as ``right.move()`` or ``right.copy()`` and arrive as rights of the child's task; ``target`` and
+        other arguments are pickled.  So ``target`` is a function of a module, and a program needs its
+        ``if __name__ == "__main__":``.  The child does not run on if this process exits normally.
 
         Args:
             bootstrap: also let the child ask for services by name.
@@ -283,13 +317,17 @@ class Task(Closing):
         Raises:
             InvalidArgument: a right was given as it is, or is of another task.
         """
+        if not callable(target):
+            raise InvalidArgument(f"spawn needs a function, not {target!r}; write spawn(f, arg), not spawn(f(arg))")
         return start_child(self, target, args, kwargs, bootstrap=bootstrap)
 
     def carry_to_child(self, transfer: Transfer) -> Any:
         """How a right is pickled: only into a child that is being spawned."""
         handover: Handover | None = getattr(self._local, "handover", None)
         if handover is None:
-            raise InvalidArgument("a right travels in a message or in the arguments of spawn, and in no other pickle")
+            raise InvalidArgument(
+                "a right travels in a message, or in the arguments of its own task's spawn, and in no other pickle"
+            )
         return handover.carry(transfer)
 
     @contextlib.contextmanager
@@ -330,6 +368,8 @@ _self: Task | None = None
 def _milliseconds(timeout: float | None) -> int:
     if timeout is None:
         return 0
-    if timeout < 0:
-        raise InvalidArgument(f"a timeout is 0 or more seconds, not {timeout}")
+    if not isinstance(timeout, int | float) or not timeout >= 0:
+        raise InvalidArgument(f"a timeout is 0 or more seconds, not {timeout!r}")
+    if math.isinf(timeout):
+        return _MAX_TIMEOUT_MS
     return min(-int(-timeout * 1000 // 1), _MAX_TIMEOUT_MS)

@@ -66,5 +66,5 @@ def _request(
         raise ServerDied("the bootstrap service did not answer", call=call, task=calls.carrier.label)
     code = int.from_bytes(reply.inline[8:12], "little", signed=True)
     if code:
-        raise error_for(code, f"service {service_name!r}", call=call, task=calls.carrier.label)
+        raise error_for(code, call=f"{call}({service_name!r})", task=calls.carrier.label)
     return reply.descriptors

@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a daemon until it is stopped or idle; 1 with one sentence on stderr if it cannot start."""
     parser = argparse.ArgumentParser(prog="machport daemon", description="Hold the ports and rights of this user.")
     parser.add_argument("--socket", type=Path, help=f"listen here instead of on ${VARIABLE} or the usual place")
-    parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after this long without a task")
+    parser.add_argument("--idle-exit", type=_seconds, metavar="SECONDS", help="end after this long without a task")
     parser.add_argument("--detach", action="store_true", help="return as soon as the daemon listens")
     parser.add_argument("--ready", action="store_true", help="print one line when the daemon listens")
     parser.add_argument("--verbose", action="store_true", help="log every task that begins or ends")
@@ -48,6 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
         daemon.close()
         leave(path, lock)
     return 0
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more seconds")
+    return seconds
 
 
 def _detach(lock: int) -> bool:

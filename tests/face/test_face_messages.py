@@ -61,7 +61,7 @@ def test_a_reply_goes_to_whoever_asked(task: machport.Task) -> None:
     assert (answer.body, answer.id) == (b"answer", 105)
     with pytest.raises(machport.ClosedRight, match="answered or closed"):
         request.reply(b"again")
-    with pytest.raises(machport.InvalidArgument, match="no right to reply"):
+    with pytest.raises(machport.InvalidArgument, match="sent, not called"):
         answer.reply(b"")
 
 

@@ -86,7 +86,7 @@ def test_a_right_of_another_task_is_refused(task: machport.Task) -> None:
     """P2: a name means nothing outside its task."""
     with machport.Task(label="other") as other:
         stranger = other.allocate().make_send()
-        with pytest.raises(machport.InvalidArgument, match="not of this task"):
+        with pytest.raises(machport.InvalidArgument, match="is not of task test"):
             task.allocate().make_send().send(rights=[stranger.copy()])
 
 
@@ -229,3 +229,87 @@ def test_after_its_task_is_closed_a_right_fails_and_closing_it_does_not(task: ma
     with pytest.raises(machport.DeadTask, match="was closed"):
         right.send(b"")
     right.close()
+
+
+def test_a_name_of_another_task_is_never_taken_for_one_of_this(task: machport.Task) -> None:
+    """P2: the first port of every task has the same number, which says nothing."""
+    with machport.Task(label="other") as other:
+        mine, stranger = task.allocate(), other.allocate()
+        assert mine.name == stranger.name
+        send, pset = mine.make_send(), task.port_set()
+        for use in (
+            lambda: send.send(reply_to=stranger),
+            lambda: task.port_set(stranger),
+            lambda: pset.add(stranger),
+            lambda: pset.remove(stranger),
+            lambda: send.request_dead_name(stranger),
+            lambda: mine.request_no_senders(stranger),
+            lambda: mine.request_port_destroyed(stranger),
+            lambda: task.register("org.example.stranger", stranger.make_send()),
+        ):
+            with pytest.raises(machport.InvalidArgument, match="is not of task test"):
+                use()
+        status = mine.status()
+        assert (status.msgcount, status.pset, status.nsrequest, status.pdrequest) == (0, 0, 0, 0)
+
+
+def test_a_right_of_another_kind_is_refused(task: machport.Task) -> None:
+    port = task.allocate()
+    send = port.make_send()
+
+    with pytest.raises(machport.InvalidArgument, match="reply_to must be a ReceiveRight, not <SendRight"):
+        send.send(reply_to=send)  # type: ignore[arg-type]
+    with pytest.raises(machport.InvalidArgument, match="right must be a SendRight, not <ReceiveRight"):
+        task.register("org.example.wrong", port)  # type: ignore[arg-type]
+    with pytest.raises(machport.InvalidArgument, match=r"not as 5"):
+        send.send(rights=[5])  # type: ignore[list-item]
+
+
+def test_a_right_is_moved_once(task: machport.Task) -> None:
+    port, other = task.allocate(), task.allocate()
+    with pytest.raises(machport.InvalidArgument, match="moved twice"):
+        port.make_send().send(rights=[other.move(), other.move()])
+    with pytest.raises(machport.InvalidArgument, match="moved twice"):
+        task.spawn(print, other.move(), other.move())
+    assert other.status().msgcount == 0
+
+
+def test_a_closed_right_cannot_be_moved(task: machport.Task) -> None:
+    right = task.allocate().make_send()
+    right.close()
+    with pytest.raises(machport.ClosedRight):
+        right.move()
+    with pytest.raises(machport.ClosedRight):
+        right.copy()
+
+
+@pytest.mark.parametrize("body", [5, [1, 2], "text", None])
+def test_a_body_is_bytes(task: machport.Task, body: object) -> None:
+    port = task.allocate()
+    with pytest.raises(TypeError):
+        port.make_send().send(body)  # type: ignore[arg-type]
+    assert port.status().msgcount == 0
+
+
+def test_arguments_out_of_range_say_what_the_range_is(task: machport.Task) -> None:
+    port = task.allocate()
+    send = port.make_send()
+    with pytest.raises(machport.InvalidArgument, match="an id is 0 to 4294967295, not -1"):
+        send.send(id=-1)
+    with pytest.raises(machport.InvalidArgument, match="a queue limit is 0 to 1024, not -1"):
+        task.allocate(qlimit=-1)
+    with pytest.raises(machport.InvalidArgument, match="0 or more seconds, not nan"):
+        port.receive(float("nan"))
+    with pytest.raises(machport.InvalidArgument, match="spawn needs a function, not None"):
+        task.spawn(None)  # type: ignore[arg-type]
+    with pytest.raises(machport.MessageTooLarge, match="use a data queue"):
+        send.send(bytes(51_000_000))
+    send.send(b"fine", timeout=float("inf"))
+    assert port.receive(WAIT).body == b"fine"
+
+
+@pytest.mark.parametrize("descriptor", [-1, 9999])
+def test_a_descriptor_that_is_not_open_is_the_callers_fault(task: machport.Task, descriptor: int) -> None:
+    with pytest.raises(machport.InvalidArgument, match=f"descriptor {descriptor} is not open"):
+        task.fileport(descriptor)
+    task.allocate()

@@ -288,3 +288,12 @@ def test_it_serves_others_while_every_descriptor_it_may_have_is_in_use(socket_pa
             sock.close()
         with machport.Task() as later:
             later.fileport(0).close()
+
+
+def test_what_listens_and_does_not_answer_is_no_daemon(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("machport.client.connection._PATIENCE", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(socket_path))
+        listener.listen()
+        with pytest.raises(machport.DaemonUnavailable, match="does not answer as a daemon of machport does"):
+            machport.Task()

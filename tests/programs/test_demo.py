@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(files: Path) -> None:
     done = demo(files, "--kills", "1")
 
     assert done.returncode == 1
-    assert "1 files could not be read" in done.stdout
+    assert "1 file could not be read" in done.stdout
     assert "vanished: No such file or directory" in done.stdout
     assert "126 of 127" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
