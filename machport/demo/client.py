@@ -42,10 +42,10 @@ def ask_for_all(
     leave_out: frozenset[str],
 ) -> None:
     """Ask for every file below a directory, report progress, and in the end everything."""
-    queue = iokit.DataQueueMemory.from_fd(memory.open_file())
-    iokit.IODataQueueSetNotificationPort(queue, wakeup.name)
-    client = DigestClient(queue, service, room, report)
-    client.run(walk(Path(directory), leave_out))
+    with iokit.DataQueueMemory.from_fd(memory.open_file()) as queue:
+        iokit.IODataQueueSetNotificationPort(queue, wakeup.name)
+        client = DigestClient(queue, service, room, report)
+        client.run(walk(Path(directory), leave_out))
     report.send(id=SUMMARY_ID, memory=[client.summary.pack()])
 
 

@@ -28,17 +28,17 @@ def serve(
     generation: int,
 ) -> None:
     """Answer requests until nobody can make one any more."""
-    queue = iokit.DataQueueMemory.from_fd(memory.open_file())
     gone = service.task.allocate()
     service.request_no_senders(gone)
-    server = DigestServer(queue, room, generation)
-    for message in service.task.port_set(service, wakeup, gone):
-        if isinstance(message, NoSendersNotification):
-            report.send(SERVER_ENDS.pack(generation, message.count), id=SERVER_ENDS_ID)
-            break
-        if message.port == service.name:
-            server.request(message)
-        server.drain()
+    with iokit.DataQueueMemory.from_fd(memory.open_file()) as queue:
+        server = DigestServer(queue, room, generation)
+        for message in service.task.port_set(service, wakeup, gone):
+            if isinstance(message, NoSendersNotification):
+                report.send(SERVER_ENDS.pack(generation, message.count), id=SERVER_ENDS_ID)
+                break
+            if message.port == service.name:
+                server.request(message)
+            server.drain()
     for port in (service, wakeup):
         # The end is meant: nobody is to get the port back.  Dropping the right registered before says so.
         registered = port.request_port_destroyed(None)

@@ -148,6 +148,7 @@ class Supervisor:
             client.close()
             for server in self._servers.values():
                 server.close()
+            self._memory.close()
         return self.outcome
 
     def _start_server(self) -> None:

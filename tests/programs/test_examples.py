@@ -17,6 +17,13 @@ b'HELLO'
 ServerDied, and no waiting
 DeadNameNotification and the process ended with -9
 """,
+    "hand_over.py": """\
+b'hello, by server 1'
+waiting: 2
+b'one, by server 2'
+b'two, by server 2'
+""",
+    "data_queue.py": "10000 entries, in order\n",
 }
 
 
