@@ -141,6 +141,9 @@ def parse(buffer: bytes | memoryview, *, sent: bool = False) -> Parsed:
     (count,) = COUNT.unpack_from(buffer, HEADER_SIZE)
     if count * PORT_DESCRIPTOR.size > size - BODY_SIZE:
         return Parsed(c.MACH_SEND_MSG_TOO_SMALL)
+    if sent and count > MAX_PORTS:
+        # Looked at before the descriptors are, which may be millions.
+        return Parsed(c.MACH_SEND_TOO_LARGE)
     offset, ports, wrong_type = BODY_SIZE, 0, False
     descriptors = []
     for _ in range(count):

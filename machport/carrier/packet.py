@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from machport.abi.errors import ProtocolError
+from machport.abi.errors import LimitReached, ProtocolError
 
 #: Longest payload that goes in the packet itself, well below the default socket buffer of 208 KiB.
 INLINE_MAX: Final = 64 * 1024
@@ -36,6 +36,7 @@ def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -
     """Send one packet.
 
     Raises:
+        LimitReached: no memory or descriptor is left for a long payload; nothing was sent.
         BlockingIOError: the socket does not block and the other side does not read.
         OSError: the other side is gone.
     """
@@ -82,7 +83,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
             payload = data[_HEAD.size :]
         else:
             raise ProtocolError(f"a packet of {len(data)} bytes that claims kind {kind} and {length} bytes")
-    except ProtocolError:
+    except BaseException:
         close_all(descriptors)
         raise
     return payload, descriptors
@@ -95,16 +96,23 @@ def close_all(descriptors: Sequence[int]) -> None:
 
 
 def _sealed(payload: bytes) -> int:
-    memory = os.memfd_create("machport-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        memory = os.memfd_create("machport-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise _no_memory(error) from None
     try:
         view = memoryview(payload)
         while view:
             view = view[os.write(memory, view) :]
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError:
+    except OSError as error:
         os.close(memory)
-        raise
+        raise _no_memory(error) from None
     return memory
+
+
+def _no_memory(error: OSError) -> LimitReached:
+    return LimitReached(f"no memory or descriptor is left for a long message: {error.strerror}")
 
 
 def _read_sealed(memory: int, length: int) -> bytes:
@@ -115,5 +123,8 @@ def _read_sealed(memory: int, length: int) -> bytes:
         sealed, size = False, -1
     if not sealed or size != length or not INLINE_MAX < length <= PAYLOAD_MAX:
         raise ProtocolError("a long payload that is not sealed memory of the size announced")
-    with mmap.mmap(memory, length, prot=mmap.PROT_READ) as mapping:
-        return mapping[:]
+    try:
+        with mmap.mmap(memory, length, prot=mmap.PROT_READ) as mapping:
+            return mapping[:]
+    except OSError as error:
+        raise ProtocolError(f"a long payload that cannot be mapped: {error.strerror}") from None

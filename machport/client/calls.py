@@ -296,6 +296,9 @@ class Calls:
             payload, descriptors = self.carrier.trap(trap.pack())
             packet.close_all(descriptors)
             answer = t.unpack_msg_answer(payload)
+            if answer.code == c.MACH_SEND_INTERRUPTED and answer.buffer is None:
+                # The task was terminated: there is nothing to go on with.
+                return answer
             if answer.code == c.MACH_SEND_INTERRUPTED and not trap.option & c.MACH_SEND_INTERRUPT:
                 assert answer.buffer is not None
                 trap = trap._replace(buffer=answer.buffer, memory=answer.memory)

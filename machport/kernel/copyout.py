@@ -65,7 +65,7 @@ def copyout_message(
     buffer = header + body
     buffer = buffer.ljust(layout.round_up(len(buffer)), b"\0")
     buffer += layout.pack_trailer(trailer, message.seqno, message.tokens, context)
-    return Result(code, buffer, memory, "M27" if code else "", received)
+    return Result(code, buffer, memory, "M27" if code else "", received, port)
 
 
 def _consume_destination(kernel: Kernel, space: Space, message: Message) -> int:
@@ -145,15 +145,12 @@ def take_back(kernel: Kernel, task: Task, result: Result) -> None:
     The driver calls this before it terminates the task: a crash loses nothing that was not received.  Nothing happens
     if the task gave up the receive right meanwhile.
     """
-    message = result.received
-    assert result.buffer is not None and message is not None
+    message, port = result.received, result.port
+    assert result.buffer is not None and message is not None and port is not None
     space = task.space
     given = layout.parse(result.buffer[: layout.HEADER.unpack_from(result.buffer)[1]])
-    entry = space.lookup(given.local)
-    if entry is None or not entry.type & c.MACH_PORT_TYPE_RECEIVE:
+    if not space.active or port.receiver is not space:
         return
-    port = entry.port
-    assert port is not None
     message.remote = port
     if message.remote_type == c.MACH_MSG_TYPE_PORT_SEND:
         port.srights += 1

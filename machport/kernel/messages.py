@@ -28,6 +28,7 @@ from machport.kernel.refusal import Refusal
 from machport.kernel.release import (
     destroy_message,
     notify,
+    release_right,
     take_request,
 )
 from machport.kernel.space import Space
@@ -95,6 +96,18 @@ def expire(kernel: Kernel, waiter: Waiter) -> None:
 def interrupt(kernel: Kernel, waiter: Waiter) -> None:
     """The waiting thread was interrupted, or is gone; nothing happens if it has just been served."""
     _give_up(kernel, waiter, c.MACH_SEND_INTERRUPTED, c.MACH_RCV_INTERRUPTED)
+
+
+def abandon(kernel: Kernel, waiter: Waiter) -> None:
+    """The waiting thread is gone, and nobody will look at its buffer again: a message that it sends is destroyed."""
+    if waiter.queue is not None and waiter.phase is Phase.SEND:
+        waiter.leave()
+        message = waiter.message
+        assert message is not None
+        destroy_message(kernel, message)
+        _finish(waiter, Result(c.MACH_SEND_INTERRUPTED, rule="M18"))
+    else:
+        interrupt(kernel, waiter)
 
 
 def _give_up(kernel: Kernel, waiter: Waiter, send_code: int, receive_code: int) -> None:
@@ -176,6 +189,10 @@ def _answer_for_kernel(kernel: Kernel, message: Message) -> None:
     message.local = None
     destroy_message(kernel, message)
     if reply is None:
+        return
+    if reply_type == c.MACH_MSG_TYPE_PORT_SEND and reply.active and reply.full:
+        # Nobody waits here for room in the queue of whoever asked.
+        release_right(kernel, reply, reply_type)
         return
     code = c.MIG_BAD_ID & 0xFFFFFFFF
     answer = Message(

@@ -160,6 +160,10 @@ class Ticket:
         self.port = port
 
 
+#: Tickets that a set's order may have before those of ports that left are looked for.
+_COMPACT_AT = 4096
+
+
 class PortSet:
     """Receive rights of one space that are received from together, in the order in which messages arrived.
 
@@ -167,13 +171,14 @@ class PortSet:
     costs nothing however long the queue is.
     """
 
-    __slots__ = ("active", "members", "name", "order", "receivers")
+    __slots__ = ("_compact_at", "active", "members", "name", "order", "receivers")
 
     def __init__(self, name: int) -> None:
         self.active = True
         self.name = name
         self.members: dict[Port, None] = {}
         self.order: deque[Ticket] = deque()
+        self._compact_at = _COMPACT_AT
         self.receivers: dict[Waiter, None] = {}
 
     def insert(self, port: Port) -> None:
@@ -182,6 +187,13 @@ class PortSet:
         port.ticket = Ticket(port)
         self.members[port] = None
         self.order.extend([port.ticket] * port.msgcount)
+        if len(self.order) > self._compact_at:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Drop the tickets of ports that left; seldom enough to cost each insertion a constant."""
+        self.order = deque(ticket for ticket in self.order if ticket.port.ticket is ticket)
+        self._compact_at = max(_COMPACT_AT, 2 * len(self.order))
 
     def remove(self, port: Port) -> None:
         """The port leaves and takes its messages along (P36)."""

@@ -11,7 +11,7 @@ from machport.kernel.kernel import Kernel
 from machport.kernel.messages import interrupt
 from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
-from machport.kernel.release import destroy_entry, destroy_port, release_right, release_send
+from machport.kernel.release import destroy_entry, destroy_port, release_reference, release_right, release_send
 from machport.kernel.rights import copyin, copyout, has_right_for
 from machport.kernel.space import NamePicker
 from machport.kernel.task import Task
@@ -132,8 +132,18 @@ def mach_ports_register(kernel: Kernel, caller: Task, task: Task, names: Sequenc
 
 
 def mach_ports_lookup(kernel: Kernel, caller: Task, task: Task) -> list[int]:
-    """Send rights to the registered ports, for the caller."""
-    return [copy_to(kernel, caller, port) for port in task.registered]
+    """Send rights to the registered ports, for the caller: all or none."""
+    names: list[int] = []
+    try:
+        for port in task.registered:
+            names.append(copy_to(kernel, caller, port))
+    except Refusal:
+        for name in names:
+            entry = caller.space.lookup(name)
+            if entry is not None:
+                release_reference(kernel, caller.space, entry)
+        raise
+    return names
 
 
 def _check_sendable(caller: Task, name: int) -> None:

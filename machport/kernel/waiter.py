@@ -35,7 +35,7 @@ class Result(NamedTuple):
             SEND_INTERRUPTED; only a header after RCV_TOO_LARGE; None if the buffer is as it was.
         memory: content of its out-of-line regions and port arrays, one for each such descriptor.
         rule: number of the rule behind a code that is not success.
-        received: the message that was received, for ``copyout.take_back``; None if there is none.
+        received, port: the message that was received and where, for ``copyout.take_back``; None if there is none.
     """
 
     code: int
@@ -43,6 +43,7 @@ class Result(NamedTuple):
     memory: Sequence[bytes] = ()
     rule: str = ""
     received: Message | None = None
+    port: Port | None = None
 
 
 class Waiter:

@@ -32,6 +32,7 @@ class Bootstrap:
         self.task = tasks.create_task(kernel, "bootstrap")
         self.service = ports.mach_port_allocate(kernel, self.task, c.MACH_PORT_RIGHT_RECEIVE)
         self.names: dict[str, int] = {}
+        self._names_of: dict[int, set[str]] = {}
         ports.mach_port_insert_right(
             kernel, self.task, self.task, self.service, self.service, c.MACH_MSG_TYPE_MAKE_SEND
         )
@@ -109,12 +110,14 @@ class Bootstrap:
             c.MACH_MSG_TYPE_MAKE_SEND_ONCE,
         )
         self.names[name] = port
+        self._names_of.setdefault(port, set()).add(name)
         if previous:
             self._drop([(previous, c.MACH_MSG_TYPE_PORT_SEND_ONCE)])
 
     def _forget(self, port: int) -> None:
         """A service died: its names go, and the dead name with all its references."""
-        self.names = {name: held for name, held in self.names.items() if held != port}
+        for name in self._names_of.pop(port, ()):
+            del self.names[name]
         ports.mach_port_destroy(self.kernel, self.task, port)
 
     def _drop(self, rights: list[tuple[int, int]]) -> None:
