@@ -6,6 +6,7 @@ connection itself carries only hello and new channels; its end is the end of the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -15,7 +16,15 @@ from pathlib import Path
 
 from machport.abi import traps as t
 from machport.abi.constants import MACH_PORT_NULL
-from machport.abi.errors import DaemonLost, DaemonUnavailable, DeadTask, ForkedTask, error_for
+from machport.abi.errors import (
+    DaemonLost,
+    DaemonUnavailable,
+    DeadTask,
+    ForkedTask,
+    LimitReached,
+    ProtocolError,
+    error_for,
+)
 from machport.carrier import packet
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.carrier.hello import Hello
@@ -35,23 +44,37 @@ class Channel:
     def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
         """Carry one trap, and wait for its answer.
 
-        If a signal handler raises meanwhile, as for KeyboardInterrupt, the channel ends: the daemon interrupts the
-        call and puts a message that was not read back into its queue.
+        If a signal handler raises meanwhile, as for KeyboardInterrupt, or the answer cannot be taken for want of a
+        descriptor, the channel ends: a message that was to be received is back in its queue, and one that waited to
+        be sent is destroyed with its rights.
 
         Raises:
+            LimitReached: no memory or descriptor is left for what goes or comes.
             DaemonLost: the daemon is gone.
         """
         try:
             packet.send(self._sock, payload, descriptors)
             received = packet.receive(self._sock)
+        except LimitReached:
+            # Nothing was sent, and the channel is as it was.
+            raise
         except BaseException as error:
-            self.close()
+            self._abandon()
+            if isinstance(error, ProtocolError):
+                raise LimitReached("no descriptor is left to take a long message by; it is back in its queue") from None
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
                 raise _lost() from None
             raise
         if received is None:
+            self.close()
             raise _lost()
         return received
+
+    def _abandon(self) -> None:
+        """End the channel, saying that whatever was answered has not been seen."""
+        with contextlib.suppress(OSError):
+            packet.send(self._sock, t.ABANDON.pack())
+        self.close()
 
     def greet(self, payload: bytes, path: Path) -> bytes:
         """Carry the first packet of a connection, whose answer must come soon.
@@ -85,6 +108,40 @@ class Channel:
         self.close()
 
 
+class Control(Channel):
+    """The connection itself, which outlives a call that fails: an answer that nobody took is passed over."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._owed = 0
+
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+        """Carry one trap, and wait for its answer.
+
+        Raises:
+            LimitReached: no descriptor is left for what comes with it.
+            DaemonLost: the daemon is gone.
+        """
+        try:
+            packet.send(self._sock, payload, descriptors)
+            self._owed += 1
+            while True:
+                received = packet.receive(self._sock)
+                self._owed -= 1
+                if received is None:
+                    raise _lost()
+                if not self._owed:
+                    return received
+                packet.close_all(received[1])
+        except ProtocolError:
+            self._owed -= 1
+            raise LimitReached("no descriptor is left for another thread to call its kernel by") from None
+        except TimeoutError:
+            raise
+        except OSError:
+            raise _lost() from None
+
+
 class Connection:
     """A task, joined to a daemon.
 
@@ -113,16 +170,16 @@ class Connection:
         self.self_name = MACH_PORT_NULL
         _connections.add(self)
 
-    def _greet(self, hello: Hello) -> tuple[Channel, bytes]:
+    def _greet(self, hello: Hello) -> tuple[Control, bytes]:
         """Connect and say hello; again if the daemon was just about to end for want of tasks."""
         for _ in range(_ATTEMPTS - 1):
-            channel = Channel(_connect(self.path, start=not hello.ticket))
+            channel = Control(_connect(self.path, start=not hello.ticket))
             try:
                 return channel, channel.greet(hello.pack(), self.path)
             except DaemonLost:
                 if hello.ticket:
                     raise
-        channel = Channel(_connect(self.path, start=True))
+        channel = Control(_connect(self.path, start=True))
         return channel, channel.greet(hello.pack(), self.path)
 
     def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:

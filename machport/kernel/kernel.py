@@ -55,10 +55,10 @@ class Kernel:
         return port
 
     def release(self, kobject: Any) -> None:
-        """No right to a kernel object is left."""
+        """A kernel object has ended: no right to it is left, or it is a task that was terminated."""
         self._released.append(kobject)
 
     def take_released(self) -> list[Any]:
-        """The objects of kernel ports, such as files, that lost their last send right since the last call."""
+        """What ended since the last call: files whose last send right is gone, and tasks."""
         released, self._released = self._released, []
         return released

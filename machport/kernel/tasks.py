@@ -57,6 +57,7 @@ def task_terminate(kernel: Kernel, task: Task) -> None:
         if entry is not None:
             destroy_entry(kernel, task.space, entry)
     destroy_port(kernel, task.port)
+    kernel.release(task)
     del kernel.tasks[task]
 
 

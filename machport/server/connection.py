@@ -18,6 +18,7 @@ from machport.abi.errors import ProtocolError
 from machport.carrier import packet
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
+from machport.server.closer import Closer
 from machport.server.dispatch import Answer
 
 _SO_PEERPIDFD: Final = 77
@@ -60,10 +61,11 @@ def attest(sock: socket.socket) -> Peer:
 class Channel:
     """One thread's way to its kernel: at most one trap under way, at most one answer not yet written."""
 
-    __slots__ = ("client", "deadline", "delivered", "outbox", "reset", "sock", "waiter")
+    __slots__ = ("client", "closer", "deadline", "delivered", "outbox", "reset", "sock", "waiter")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, closer: Closer) -> None:
         sock.setblocking(False)
+        self.closer = closer
         self.sock = sock
         self.client: Client | None = None
         #: The call that the thread is blocked in.
@@ -74,7 +76,7 @@ class Channel:
         self.outbox: Answer | None = None
         #: The message in the last answer, until the thread shows by its next trap that it has read it.
         self.delivered: Result | None = None
-        #: The other side closed its socket with something unread in it.
+        #: The other side closed its socket with something unread in it, or says that it could not read it.
         self.reset = False
 
     def receive(self) -> tuple[bytes, list[int]] | None:
@@ -92,7 +94,7 @@ class Channel:
             self.reset |= error.errno == errno.ECONNRESET
             return None
         if received is not None and len(received[0]) > packet.TRAP_MAX:
-            packet.close_all(received[1])
+            self.closer.close(received[1])
             raise ProtocolError(f"a trap of {len(received[0])} bytes; the longest has {packet.TRAP_MAX}")
         return received
 
@@ -117,7 +119,7 @@ class Channel:
     def _drop_outbox(self) -> None:
         answer, self.outbox = self.outbox, None
         if answer is not None and answer.gives_descriptors:
-            packet.close_all(answer.descriptors)
+            self.closer.close(answer.descriptors)
 
     def was_read(self) -> bool:
         """Whether the other side took the last answer out of its socket before it ended or closed it."""
@@ -148,9 +150,10 @@ class Client:
         channels: one for each of the task's threads.
         children: tasks that this one made and that no process has claimed yet, each with the pidfd of the process that
             is to claim it or None; they end with this task, or with that process.
+        tickets: the ticket of each of these tasks that has one.
     """
 
-    __slots__ = ("channels", "children", "control", "peer", "task")
+    __slots__ = ("channels", "children", "control", "peer", "task", "tickets")
 
     def __init__(self, peer: Peer, task: Task, control: Channel) -> None:
         self.peer = peer
@@ -158,4 +161,5 @@ class Client:
         self.control = control
         self.channels: set[Channel] = {control}
         self.children: dict[Task, int | None] = {}
+        self.tickets: dict[Task, bytes] = {}
         control.client = self

@@ -22,8 +22,8 @@ from typing import Final
 
 from machport.abi import constants as c
 from machport.abi import traps as t
-from machport.abi.errors import ProtocolError
-from machport.carrier import hello, packet
+from machport.abi.errors import LimitReached, ProtocolError
+from machport.carrier import hello
 from machport.kernel import messages, tasks
 from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
@@ -31,13 +31,14 @@ from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
 from machport.server.bootstrap import Bootstrap
+from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer, attest
 from machport.server.dispatch import Answer, OpenFile, dispatch, msg_answer
 
 _log: Final = logging.getLogger("machport.daemon")
 _READ: Final = selectors.EVENT_READ
 _WRITE: Final = selectors.EVENT_WRITE
-#: Descriptors that files of clients may not use up: for connections, deaths and answers.
+#: Descriptors that connections and files of clients may not use up: for long messages and answers on their way.
 _DESCRIPTOR_RESERVE: Final = 64
 #: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
 _LONGEST_SLEEP: Final = 3600.0
@@ -63,13 +64,17 @@ class Daemon:
         self._clients: dict[Task, Client] = {}
         self._waiting: dict[Waiter, Channel] = {}
         self._tickets: dict[bytes, tuple[Client, Task]] = {}
+        #: Who made the tasks that no process has claimed yet.
+        self._makers: dict[Task, Client] = {}
         self._deadlines: list[tuple[float, int, Channel]] = []
         self._order = itertools.count()
         self._settling = False
         self._broken: deque[tuple[Channel, str]] = deque()
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, _READ, lambda _: self._accept())
-        self._descriptor_limit = _raise_descriptor_limit() - _DESCRIPTOR_RESERVE
+        self._closer = Closer()
+        limit = _raise_descriptor_limit()
+        self._descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -83,9 +88,9 @@ class Daemon:
                 self._running &= time.monotonic() < self._idle_since + self._idle_exit
 
     def _is_registered(self, key: selectors.SelectorKey) -> bool:
-        """Whether an event is still wanted: what one event ends may have been ready, too."""
+        """Whether an event is still wanted: what one event ends may have been ready, too, and its number used again."""
         try:
-            return self._selector.get_key(key.fd).fileobj == key.fileobj
+            return self._selector.get_key(key.fd).data is key.data
         except KeyError:
             return False
 
@@ -154,7 +159,7 @@ class Daemon:
             _log.warning("a connection was refused: %s", error.strerror)
             self._refuse_one()
             return
-        channel = Channel(sock)
+        channel = Channel(sock, self._closer)
         try:
             peer = attest(sock)
         except ProtocolError:
@@ -165,7 +170,10 @@ class Daemon:
             os.close(peer.pidfd)
             channel.close()
             return
-        self._watch(channel, lambda _: self._greet(channel, peer))
+        if not self._watch(channel, lambda _: self._greet(channel, peer)):
+            os.close(peer.pidfd)
+            channel.close()
+            return
         self._idle_since = None
 
     def _refuse_one(self) -> None:
@@ -175,8 +183,20 @@ class Daemon:
             self._listener.accept()[0].close()
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
-    def _watch(self, channel: Channel, callback: Callable[[int], None], events: int = _READ) -> None:
-        self._selector.register(channel.sock, events, callback)
+    def _watch(self, channel: Channel, callback: Callable[[int], None]) -> bool:
+        """Wait for what comes by a socket; whether the system, and our reserve of descriptors, allow one more."""
+        if channel.sock.fileno() >= self._descriptor_limit:
+            _log.warning("a connection was refused: %d descriptors are in use", channel.sock.fileno())
+            return False
+        return self._register(channel.sock, callback)
+
+    def _register(self, file: socket.socket | int, callback: Callable[[int], None]) -> bool:
+        try:
+            self._selector.register(file, _READ, callback)
+        except OSError as error:
+            _log.warning("a descriptor cannot be watched: %s", error.strerror)
+            return False
+        return True
 
     def _greet(self, channel: Channel, peer: Peer) -> None:
         """The first packet: a new task, or a child's process that claims the task its parent made."""
@@ -184,7 +204,7 @@ class Daemon:
             received = channel.receive()
             if received is None:
                 raise ProtocolError("the connection ended before its hello")
-            packet.close_all(received[1])
+            self._closer.close(received[1])
             greeting = hello.unpack_hello(received[0])
             task = self._admit(greeting, peer)
         except BlockingIOError:
@@ -199,9 +219,15 @@ class Daemon:
             self._check_idle()
             return
         client = Client(peer, task, channel)
+        if not self._register(peer.pidfd, lambda _: self._end(client, "its process died")):
+            tasks.task_terminate(self.kernel, task)
+            self._forget(channel)
+            os.close(peer.pidfd)
+            self._settle()
+            self._check_idle()
+            return
         self._clients[task] = client
         self._selector.modify(channel.sock, _READ, lambda events: self._serve(channel, events))
-        self._selector.register(peer.pidfd, _READ, lambda _: self._end(client, "its process died"))
         _log.info("task %s of process %d begins", task.label, peer.pid)
         self._answer(channel, Answer(b"\0\0\0\0" + task.label.encode()))
 
@@ -214,7 +240,7 @@ class Daemon:
             return tasks.create_task(
                 self.kernel, f"{greeting.label}[{peer.pid}]", peer.tokens, bootstrap=self.bootstrap.port
             )
-        owner, task = self._tickets.pop(greeting.ticket, (None, None))
+        owner, task = self._tickets.get(greeting.ticket, (None, None))
         if owner is None or task not in owner.children or not task.active:
             raise Refusal(c.KERN_INVALID_CAPABILITY, "hello", "the ticket was used, or its sender or task is gone")
         self._release_child(owner, task)
@@ -237,7 +263,6 @@ class Daemon:
             self._close(channel)
         if client.task.active:
             tasks.task_terminate(self.kernel, client.task)
-        self._tickets = {ticket: held for ticket, held in self._tickets.items() if held[0] is not client}
         for child in list(client.children):
             self._end_child(client, child)
         self._settle()
@@ -262,7 +287,7 @@ class Daemon:
         waiter, channel.waiter = channel.waiter, None
         if waiter is not None:
             del self._waiting[waiter]
-            messages.interrupt(self.kernel, waiter)
+            messages.abandon(self.kernel, waiter)
 
     def _forget(self, channel: Channel) -> None:
         channel.deadline = None
@@ -304,14 +329,14 @@ class Daemon:
         try:
             answer = self._trap(channel, payload, descriptors)
         except Exception as error:
-            packet.close_all(descriptors)
+            self._closer.close(descriptors)
             if not isinstance(error, ProtocolError):
                 # A fault of ours.  Whoever met it is cut off, and everybody else goes on.
                 _log.exception("a trap of task %s could not be carried out", client.task.label)
             self._end(client, f"cut off: {error}")
             return
         if answer is None or not answer.keeps_descriptors:
-            packet.close_all(descriptors)
+            self._closer.close(descriptors)
         if answer is not None:
             self._answer(channel, answer)
         self._settle()
@@ -321,6 +346,10 @@ class Daemon:
         client = channel.client
         assert client is not None
         number = t.number_of(payload)
+        if number == t.ABANDON.number:
+            channel.reset = True
+            self._broken.append((channel, "its thread gave its call up"))
+            return None
         if number == t.INTERRUPT.number:
             if channel.waiter is not None:
                 messages.interrupt(self.kernel, channel.waiter)
@@ -329,6 +358,8 @@ class Daemon:
             raise ProtocolError("a trap while another of the same thread is under way")
         channel.delivered = None
         try:
+            if any(descriptor >= self._descriptor_limit for descriptor in descriptors):
+                raise Refusal(c.KERN_RESOURCE_SHORTAGE, "descriptors", "the daemon has no descriptor left for files")
             if number == t.THREAD.number:
                 return self._new_thread(client)
             if number == t.TICKET.number:
@@ -337,8 +368,6 @@ class Daemon:
                 return self._watch_child(client, t.WATCH.unpack(payload)[0][0], descriptors)
             if number == t.TASK_CREATE.number:
                 return self._create_task(client, t.TASK_CREATE.unpack(payload)[0][0])
-            if any(descriptor >= self._descriptor_limit for descriptor in descriptors):
-                raise Refusal(c.KERN_RESOURCE_SHORTAGE, "fileport_makeport", "the daemon has no descriptor left")
         except Refusal as refusal:
             return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
         outcome = dispatch(self.kernel, client.task, payload, descriptors)
@@ -361,10 +390,13 @@ class Daemon:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", f"no connection for a thread: {error.strerror}") from None
-        channel = Channel(ours)
+        channel = Channel(ours, self._closer)
+        if not self._watch(channel, lambda events: self._serve(channel, events)):
+            channel.close()
+            theirs.close()
+            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", "the daemon has no descriptor for another thread")
         channel.client = client
         client.channels.add(channel)
-        self._watch(channel, lambda events: self._serve(channel, events))
         return Answer(t.THREAD.pack_answer(), [theirs.detach()], gives_descriptors=True)
 
     def _new_ticket(self, client: Client, name: int) -> Answer:
@@ -372,6 +404,8 @@ class Daemon:
         if task not in client.children:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "ticket", "the task is not one of yours that waits for a process")
         ticket = os.urandom(hello.TICKET_SIZE)
+        self._tickets.pop(client.tickets.get(task, b""), None)
+        client.tickets[task] = ticket
         self._tickets[ticket] = (client, task)
         return Answer(t.TICKET.pack_answer(words=list(memoryview(ticket).cast("I"))))
 
@@ -380,6 +414,7 @@ class Daemon:
         client.task.space.check_room()
         child = tasks.create_task(self.kernel, f"{parent.label}/child", client.task.tokens)
         client.children[child] = None
+        self._makers[child] = client
         return Answer(t.TASK_CREATE.pack_answer((tasks.copy_to(self.kernel, client.task, child.port),)))
 
     def _watch_child(self, client: Client, name: int, descriptors: list[int]) -> Answer:
@@ -388,10 +423,8 @@ class Daemon:
             return Answer(t.WATCH.pack_answer())
         if len(descriptors) != 1 or client.children[task] is not None:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "one pidfd must come with the one call for a task")
-        try:
-            self._selector.register(descriptors[0], _READ, lambda _: self._end_child(client, task))
-        except OSError:
-            raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "the descriptor is not a pidfd") from None
+        if not self._register(descriptors[0], lambda _: self._end_child(client, task)):
+            raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "the descriptor is not a pidfd")
         client.children[task] = descriptors[0]
         return Answer(t.WATCH.pack_answer(), keeps_descriptors=True)
 
@@ -403,10 +436,12 @@ class Daemon:
         self._settle()
 
     def _release_child(self, client: Client, child: Task) -> None:
-        pidfd = client.children.pop(child)
+        self._makers.pop(child, None)
+        pidfd = client.children.pop(child, None)
+        self._tickets.pop(client.tickets.pop(child, b""), None)
         if pidfd is not None:
             self._selector.unregister(pidfd)
-            os.close(pidfd)
+            self._closer.close([pidfd])
 
     # Answers
 
@@ -428,9 +463,11 @@ class Daemon:
             elif not self.kernel.woken:
                 break
         self._settling = False
-        for released in self.kernel.take_released():
-            if isinstance(released, OpenFile):
-                os.close(released.descriptor)
+        released = self.kernel.take_released()
+        self._closer.close([file.descriptor for file in released if isinstance(file, OpenFile)])
+        for task in released:
+            if isinstance(task, Task) and task in self._makers:
+                self._release_child(self._makers[task], task)
 
     def _changed(self, waiter: Waiter) -> None:
         if waiter is self.bootstrap.waiter:
@@ -450,8 +487,8 @@ class Daemon:
         try:
             if not channel.send(answer):
                 self._selector.modify(channel.sock, _WRITE, lambda events: self._serve(channel, events))
-        except OSError as error:
-            self._broken.append((channel, f"an answer could not be written: {error.strerror}"))
+        except (OSError, LimitReached) as error:
+            self._broken.append((channel, f"an answer could not be written: {error}"))
 
 
 def _raise_descriptor_limit() -> int:
