@@ -201,6 +201,8 @@ class SendRight(Right):
     ) -> None:
         """Send a message; waits while the port's queue is full.
 
+        If a signal handler raises meanwhile, the message has been sent, or is destroyed with the rights in it.
+
         Args:
             body: inline data of any length.
             rights: what goes along, each as ``right.move()`` or ``right.copy()``.

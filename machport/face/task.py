@@ -13,7 +13,7 @@ from typing import Any
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi import traps as t
-from machport.abi.errors import InvalidArgument, MachError, MessageTooLarge, ServerDied, error_for
+from machport.abi.errors import InvalidArgument, LimitReached, MachError, MessageTooLarge, ServerDied, error_for
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
 from machport.client.process import default_label, process_task
@@ -164,7 +164,7 @@ class Task(Closing):
             reply_name = require(ReceiveRight, reply_to, "reply_to").name_in(self)
         buffer = self._pack(name, disposition, reply_name, body, id, rights, memory)
         option = c.MACH_SEND_MSG | (c.MACH_SEND_TIMEOUT if timeout is not None else 0)
-        answer = self.calls.mach_msg(t.MsgTrap(option, buffer, memory, timeout_ms=_milliseconds(timeout)))
+        answer = self._carry(t.MsgTrap(option, buffer, memory, timeout_ms=_milliseconds(timeout)), rights)
         self._settle(answer, rights, "send", name)
 
     def call(
@@ -185,7 +185,7 @@ class Task(Closing):
             option |= c.MACH_SEND_TIMEOUT | c.MACH_RCV_TIMEOUT
         trap = t.MsgTrap(option, buffer, memory, _RCV_LIMIT, reply_port, _milliseconds(timeout))
         try:
-            answer = self.calls.mach_msg(trap)
+            answer = self._carry(trap, rights)
         except BaseException:
             self._drop_reply_port(reply_port)
             raise
@@ -222,6 +222,17 @@ class Task(Closing):
         if answer.buffer is None or (answer.code and answer.code & ~c.MACH_MSG_MASK != c.MACH_RCV_BODY_ERROR):
             raise error_for(answer.code, call="receive", task=self.label, name=name, rule=answer.rule)
         return received_message(self, answer.buffer, answer.memory)
+
+    def _carry(self, trap: t.MsgTrap, rights: Sequence[Transfer]) -> t.MsgAnswer:
+        try:
+            return self.calls.mach_msg(trap)
+        except LimitReached:
+            raise
+        except BaseException:
+            # The call was given up: its message went, or was destroyed with the rights in it.
+            for transfer in rights:
+                transfer.done()
+            raise
 
     def _pack(
         self,

@@ -183,6 +183,25 @@ def test_an_interrupt_during_a_call_leaves_no_reply_port_behind(new_client: NewC
         request.reply(b"too late")
 
 
+def test_an_interrupted_send_leaves_no_names_and_no_right_that_is_not_there(
+    new_client: NewClient, task: machport.Task
+) -> None:
+    """N51: what it carried is destroyed, and whoever waits for it is told."""
+    client, port = new_client("client"), task.allocate(qlimit=1)
+    client.give("right", port.make_send().move())
+    client.do("right.send(b'fills the queue'); moved, other = task.allocate(), task.allocate()")
+    client.do("before = len(task.calls.mach_port_names(task.name))")
+    client.begin("before_reading(mark); right.send(b'', rights=[moved.move()], reply_to=other)")
+    client.wait_for_mark()
+    client.signal(signal.SIGINT)
+    with pytest.raises(AssertionError, match="KeyboardInterrupt"):
+        client.finish()
+    # One receive right is gone; the other port hears that its question was not asked.
+    assert client.do("isinstance(other.receive(5), machport.SendOnceNotification)")
+    assert client.do("len(task.calls.mach_port_names(task.name)) - before") == -1
+    assert client.do("moved.closed")
+
+
 def test_the_interpreter_ends_with_everything_open_and_says_nothing(daemon: DaemonProcess) -> None:
     source = """if True:
         import threading, machport
