@@ -317,7 +317,7 @@ class Daemon:
             received = channel.receive()
         except BlockingIOError:
             return
-        except (ProtocolError, OSError) as error:
+        except (ProtocolError, LimitReached, OSError) as error:
             self._hang_up(channel, f"cut off: {error}")
             return
         if received is None:
