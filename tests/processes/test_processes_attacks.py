@@ -7,18 +7,23 @@ import fcntl
 import mmap
 import os
 import resource
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from actors import PATIENCE, Client, DaemonProcess, RawTask
+from actors import PATIENCE, Client, DaemonProcess, RawTask, connect
 
 import machport
+from machport import mach
 from machport.abi import traps as t
 from machport.carrier import packet
+from machport.carrier.hello import Hello
 
 NewClient = Callable[[str], Client]
 
@@ -211,3 +216,38 @@ def test_an_abandoned_call_is_as_if_it_had_not_been(daemon: DaemonProcess, task:
         assert thread.recv(100) == b""
         thread.close()
         assert raw.call(t.REPLY_PORT)
+
+
+def test_an_event_of_a_descriptor_is_not_taken_for_one_of_its_successor(
+    daemon: DaemonProcess, task: machport.Task
+) -> None:
+    """In one round: a process claims its task, another's pidfd comes under the number of its own, and it dies."""
+    task.allocate()
+    with RawTask(daemon.path) as raw, contextlib.ExitStack() as stack:
+        thread, claim = stack.enter_context(raw.thread()), stack.enter_context(connect(daemon.path))
+        own = raw.call(t.TASK_SELF)[0]
+        first, second = raw.call(t.TASK_CREATE, own)[0], raw.call(t.TASK_CREATE, own)[0]
+        ticket = b"".join(
+            word.to_bytes(4, "little") for word in t.TICKET.unpack_answer(raw.trap(t.TICKET.pack(first)))[1]
+        )
+        dies, lives = (subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(2))
+        for process in (dies, lives):
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        pidfds = [os.pidfd_open(process.pid) for process in (dies, lives)]
+        assert t.number_of(raw.trap(t.WATCH.pack(first), pidfds[:1])) == 0
+
+        os.kill(daemon.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WNOWAIT)
+        packet.send(claim, Hello("claimant", ticket).pack())
+        packet.send(thread, t.WATCH.pack(second), pidfds[1:])
+        dies.kill()
+        dies.wait(PATIENCE)
+        os.kill(daemon.pid, signal.SIGCONT)
+
+        assert raw.read(claim)[:4] == b"\0\0\0\0"
+        assert t.number_of(raw.read(thread)) == 0
+        # The claimed task lives as long as its claimant, which is this process; the other has not lost its process.
+        for child in (first, second):
+            assert raw.call(t.TYPE, own, child)[0] == mach.MACH_PORT_TYPE_SEND
+        packet.close_all(pidfds)
