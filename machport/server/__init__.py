@@ -1,8 +1,9 @@
 """The kernel as a daemon: connections, credentials, deaths and timers around one ``Kernel``.
 
-``dispatch``    a trap as a call on the kernel            ``daemon``   the loop
-``connection``  one task's sockets, one thread each       ``lock``     one daemon per socket
-``bootstrap``   a task of the daemon's own: names to ports ``closer``   files of clients, closed aside
+``dispatch``    a trap as a call on the kernel      ``children``   tasks whose processes are on their way
+``connection``  one task's sockets, one a thread    ``bootstrap``  a task of the daemon's own: names to ports
+``daemon``      the loop                            ``closer``     files of clients, closed aside
+``lock``        one daemon per socket
 
 Trusts no byte from a client and never waits for one.  Opens nothing that it was not handed or asked to listen on.
 """

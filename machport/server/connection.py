@@ -148,18 +148,13 @@ class Client:
     Attributes:
         control: the connection itself, whose end is the end of the task.
         channels: one for each of the task's threads.
-        children: tasks that this one made and that no process has claimed yet, each with the pidfd of the process that
-            is to claim it or None; they end with this task, or with that process.
-        tickets: the ticket of each of these tasks that has one.
     """
 
-    __slots__ = ("channels", "children", "control", "peer", "task", "tickets")
+    __slots__ = ("channels", "control", "peer", "task")
 
     def __init__(self, peer: Peer, task: Task, control: Channel) -> None:
         self.peer = peer
         self.task = task
         self.control = control
         self.channels: set[Channel] = {control}
-        self.children: dict[Task, int | None] = {}
-        self.tickets: dict[Task, bytes] = {}
         control.client = self

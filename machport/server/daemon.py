@@ -31,6 +31,7 @@ from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
 from machport.server.bootstrap import Bootstrap
+from machport.server.children import Children
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer, attest
 from machport.server.dispatch import Answer, OpenFile, dispatch, msg_answer
@@ -63,9 +64,6 @@ class Daemon:
         self._running = True
         self._clients: dict[Task, Client] = {}
         self._waiting: dict[Waiter, Channel] = {}
-        self._tickets: dict[bytes, tuple[Client, Task]] = {}
-        #: Who made the tasks that no process has claimed yet.
-        self._makers: dict[Task, Client] = {}
         self._deadlines: list[tuple[float, int, Channel]] = []
         self._order = itertools.count()
         self._settling = False
@@ -73,6 +71,7 @@ class Daemon:
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, _READ, lambda _: self._accept())
         self._closer = Closer()
+        self._children = Children(self.kernel, self._register, self._let_go)
         limit = _raise_descriptor_limit()
         self._descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -83,6 +82,7 @@ class Daemon:
             for key, events in self._selector.select(self._time_to_sleep()):
                 if self._is_registered(key):
                     key.data(events)
+                    self._settle()
             self._expire()
             if self._idle_since is not None and self._idle_exit is not None:
                 self._running &= time.monotonic() < self._idle_since + self._idle_exit
@@ -198,6 +198,11 @@ class Daemon:
             return False
         return True
 
+    def _let_go(self, descriptor: int) -> None:
+        """Neither watch nor keep a descriptor that came from a client any longer."""
+        self._selector.unregister(descriptor)
+        self._closer.close([descriptor])
+
     def _greet(self, channel: Channel, peer: Peer) -> None:
         """The first packet: a new task, or a child's process that claims the task its parent made."""
         try:
@@ -223,7 +228,6 @@ class Daemon:
             tasks.task_terminate(self.kernel, task)
             self._forget(channel)
             os.close(peer.pidfd)
-            self._settle()
             self._check_idle()
             return
         self._clients[task] = client
@@ -240,10 +244,7 @@ class Daemon:
             return tasks.create_task(
                 self.kernel, f"{greeting.label}[{peer.pid}]", peer.tokens, bootstrap=self.bootstrap.port
             )
-        owner, task = self._tickets.get(greeting.ticket, (None, None))
-        if owner is None or task not in owner.children or not task.active:
-            raise Refusal(c.KERN_INVALID_CAPABILITY, "hello", "the ticket was used, or its sender or task is gone")
-        self._release_child(owner, task)
+        task = self._children.claim(greeting.ticket)
         task.tokens = peer.tokens
         task.label = f"{greeting.label}[{peer.pid}]"
         return task
@@ -263,9 +264,7 @@ class Daemon:
             self._close(channel)
         if client.task.active:
             tasks.task_terminate(self.kernel, client.task)
-        for child in list(client.children):
-            self._end_child(client, child)
-        self._settle()
+        self._children.end_all_of(client.task)
         self._check_idle()
 
     def _check_idle(self) -> None:
@@ -303,7 +302,6 @@ class Daemon:
             self._end(client, why)
         elif channel in client.channels:
             self._close(channel)
-            self._settle()
 
     # Traps
 
@@ -339,7 +337,6 @@ class Daemon:
             self._closer.close(descriptors)
         if answer is not None:
             self._answer(channel, answer)
-        self._settle()
 
     def _trap(self, channel: Channel, payload: bytes, descriptors: list[int]) -> Answer | None:
         """Carry out a trap; None if its answer comes later, or never."""
@@ -363,11 +360,11 @@ class Daemon:
             if number == t.THREAD.number:
                 return self._new_thread(client)
             if number == t.TICKET.number:
-                return self._new_ticket(client, t.TICKET.unpack(payload)[0][0])
+                return self._children.ticket(client.task, t.TICKET.unpack(payload)[0][0])
             if number == t.WATCH.number:
-                return self._watch_child(client, t.WATCH.unpack(payload)[0][0], descriptors)
+                return self._children.watch(client.task, t.WATCH.unpack(payload)[0][0], descriptors)
             if number == t.TASK_CREATE.number:
-                return self._create_task(client, t.TASK_CREATE.unpack(payload)[0][0])
+                return self._children.create(client.task, t.TASK_CREATE.unpack(payload)[0][0])
         except Refusal as refusal:
             return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
         outcome = dispatch(self.kernel, client.task, payload, descriptors)
@@ -399,50 +396,6 @@ class Daemon:
         client.channels.add(channel)
         return Answer(t.THREAD.pack_answer(), [theirs.detach()], gives_descriptors=True)
 
-    def _new_ticket(self, client: Client, name: int) -> Answer:
-        task = tasks.resolve_task(client.task, name)
-        if task not in client.children:
-            raise Refusal(c.KERN_INVALID_ARGUMENT, "ticket", "the task is not one of yours that waits for a process")
-        ticket = os.urandom(hello.TICKET_SIZE)
-        self._tickets.pop(client.tickets.get(task, b""), None)
-        client.tickets[task] = ticket
-        self._tickets[ticket] = (client, task)
-        return Answer(t.TICKET.pack_answer(words=list(memoryview(ticket).cast("I"))))
-
-    def _create_task(self, client: Client, name: int) -> Answer:
-        parent = tasks.resolve_task(client.task, name)
-        client.task.space.check_room()
-        child = tasks.create_task(self.kernel, f"{parent.label}/child", client.task.tokens)
-        client.children[child] = None
-        self._makers[child] = client
-        return Answer(t.TASK_CREATE.pack_answer((tasks.copy_to(self.kernel, client.task, child.port),)))
-
-    def _watch_child(self, client: Client, name: int, descriptors: list[int]) -> Answer:
-        task = tasks.resolve_task(client.task, name)
-        if task not in client.children:
-            return Answer(t.WATCH.pack_answer())
-        if len(descriptors) != 1 or client.children[task] is not None:
-            raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "one pidfd must come with the one call for a task")
-        if not self._register(descriptors[0], lambda _: self._end_child(client, task)):
-            raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "the descriptor is not a pidfd")
-        client.children[task] = descriptors[0]
-        return Answer(t.WATCH.pack_answer(), keeps_descriptors=True)
-
-    def _end_child(self, client: Client, child: Task) -> None:
-        """A task that no process has claimed ends with its maker, or with the process that was to claim it."""
-        self._release_child(client, child)
-        if child.active:
-            tasks.task_terminate(self.kernel, child)
-        self._settle()
-
-    def _release_child(self, client: Client, child: Task) -> None:
-        self._makers.pop(child, None)
-        pidfd = client.children.pop(child, None)
-        self._tickets.pop(client.tickets.pop(child, b""), None)
-        if pidfd is not None:
-            self._selector.unregister(pidfd)
-            self._closer.close([pidfd])
-
     # Answers
 
     def _settle(self) -> None:
@@ -466,8 +419,8 @@ class Daemon:
         released = self.kernel.take_released()
         self._closer.close([file.descriptor for file in released if isinstance(file, OpenFile)])
         for task in released:
-            if isinstance(task, Task) and task in self._makers:
-                self._release_child(self._makers[task], task)
+            if isinstance(task, Task):
+                self._children.forget(task)
 
     def _changed(self, waiter: Waiter) -> None:
         if waiter is self.bootstrap.waiter:
