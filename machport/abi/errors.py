@@ -256,6 +256,7 @@ _SENTENCES: dict[int, str] = {
     c.MACH_SEND_TIMED_OUT: "the queue stayed full, and the message came back",
     c.MACH_SEND_INTERRUPTED: "the send was interrupted, and the message came back",
     c.MACH_SEND_INVALID_RIGHT: "the task does not have a right that the message was to carry; what it held is lost",
+    c.MACH_SEND_INVALID_MEMORY: "memory for the message cannot be read or given away; what it held is lost",
     c.MACH_SEND_INVALID_REPLY: "the task has no such right to be answered by",
     c.MACH_SEND_TOO_LARGE: "the message is larger than 50331580 bytes, or carries more than 16383 rights",
     c.MACH_RCV_TIMED_OUT: "no message came in time",

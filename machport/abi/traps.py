@@ -167,15 +167,20 @@ SET_SPECIAL_PORT: Final = Trap(3410, "task_set_special_port", "task which port")
 
 MACH_MSG: Final = 31
 _MSG: Final = struct.Struct("<7I")
-_MSG_ANSWER: Final = struct.Struct("<5I")
+_MSG_ANSWER: Final = struct.Struct("<6I")
+#: Stands for the size of memory that the sender could not read.
+_UNREADABLE: Final = 0xFFFFFFFF
 
 
 class MsgTrap(NamedTuple):
-    """The arguments of ``mach_msg``; ``memory`` is what its out-of-line descriptors point to."""
+    """The arguments of ``mach_msg``.
+
+    ``memory`` is what its out-of-line descriptors point to; None where that cannot be read.
+    """
 
     option: int
     buffer: bytes = b""
-    memory: Sequence[bytes] = ()
+    memory: Sequence[bytes | None] = ()
     rcv_limit: int = 0
     rcv_name: int = 0
     timeout_ms: int = 0
@@ -183,7 +188,7 @@ class MsgTrap(NamedTuple):
     @property
     def packed_size(self) -> int:
         """How many bytes ``pack`` gives."""
-        return _MSG.size + 4 * len(self.memory) + len(self.buffer) + sum(map(len, self.memory))
+        return _MSG.size + 4 * len(self.memory) + len(self.buffer) + sum(len(region or b"") for region in self.memory)
 
     def pack(self) -> bytes:
         head = _MSG.pack(
@@ -195,21 +200,28 @@ class MsgTrap(NamedTuple):
             self.timeout_ms & 0xFFFFFFFF,
             len(self.memory),
         )
-        return b"".join([head, _pack_words([len(region) for region in self.memory]), self.buffer, *self.memory])
+        sizes = [_UNREADABLE if region is None else len(region) for region in self.memory]
+        return b"".join([head, _pack_words(sizes), self.buffer, *(region or b"" for region in self.memory)])
 
 
 class MsgAnswer(NamedTuple):
-    """What ``mach_msg`` gives back; ``buffer`` is None if the caller's is as it was."""
+    """What ``mach_msg`` gives back.
+
+    ``buffer`` is None if the caller's is as it was; ``taken`` counts the descriptors that a failed body lost (M8).
+    """
 
     code: int
     buffer: bytes | None = None
     memory: Sequence[bytes] = ()
     rule: str = ""
+    taken: int = 0
 
     def pack(self) -> bytes:
         rule = self.rule.encode()
         buffer = self.buffer or b""
-        head = _MSG_ANSWER.pack(self.code, self.buffer is not None, len(buffer), len(rule), len(self.memory))
+        head = _MSG_ANSWER.pack(
+            self.code, self.buffer is not None, len(buffer), len(rule), self.taken, len(self.memory)
+        )
         return b"".join([head, _pack_words([len(region) for region in self.memory]), rule, buffer, *self.memory])
 
 
@@ -222,7 +234,7 @@ def unpack_msg(trap: bytes) -> MsgTrap:
     if len(trap) < _MSG.size:
         raise ProtocolError(f"mach_msg: {len(trap)} bytes are too few")
     _, option, send_size, rcv_limit, rcv_name, timeout_ms, count = _MSG.unpack_from(trap)
-    buffer, *memory = _split(trap, _MSG.size, count, (send_size,))
+    (buffer,), memory = _split(trap, _MSG.size, count, (send_size,))
     return MsgTrap(option, buffer, memory, rcv_limit, rcv_name, timeout_ms)
 
 
@@ -234,21 +246,32 @@ def unpack_msg_answer(answer: bytes) -> MsgAnswer:
     """
     if len(answer) < _MSG_ANSWER.size:
         raise ProtocolError(f"mach_msg: {len(answer)} bytes are too few")
-    code, has_buffer, size, rule_size, count = _MSG_ANSWER.unpack_from(answer)
-    rule, buffer, *memory = _split(answer, _MSG_ANSWER.size, count, (rule_size, size))
-    return MsgAnswer(code, buffer if has_buffer else None, memory, rule.decode(errors="replace"))
+    code, has_buffer, size, rule_size, taken, count = _MSG_ANSWER.unpack_from(answer)
+    (rule, buffer), regions = _split(answer, _MSG_ANSWER.size, count, (rule_size, size))
+    memory = [region for region in regions if region is not None]
+    return MsgAnswer(code, buffer if has_buffer else None, memory, rule.decode(errors="replace"), taken)
 
 
-def _split(data: bytes, offset: int, count: int, first_sizes: tuple[int, ...]) -> list[bytes]:
-    """The parts that follow ``count`` sizes at ``offset``: those of ``first_sizes``, then the sized ones."""
+def _split(
+    data: bytes, offset: int, count: int, first_sizes: tuple[int, ...]
+) -> tuple[list[bytes], list[bytes | None]]:
+    """The parts that follow ``count`` sizes at ``offset``: those of ``first_sizes``, and the regions of the sizes."""
     if count * 4 > len(data) - offset:
         raise ProtocolError(f"mach_msg: {count} regions do not fit into {len(data)} bytes")
-    sizes = first_sizes + struct.unpack_from(f"<{count}I", data, offset)
+    sizes = struct.unpack_from(f"<{count}I", data, offset)
     offset += count * 4
-    if offset + sum(sizes) != len(data):
-        raise ProtocolError(f"mach_msg: sizes add up to {offset + sum(sizes)} bytes, and {len(data)} are there")
-    parts = []
-    for size in sizes:
-        parts.append(data[offset : offset + size])
+    end = offset + sum(first_sizes) + sum(size for size in sizes if size != _UNREADABLE)
+    if end != len(data):
+        raise ProtocolError(f"mach_msg: sizes add up to {end} bytes, and {len(data)} are there")
+    first: list[bytes] = []
+    for size in first_sizes:
+        first.append(data[offset : offset + size])
         offset += size
-    return parts
+    regions: list[bytes | None] = []
+    for size in sizes:
+        if size == _UNREADABLE:
+            regions.append(None)
+        else:
+            regions.append(data[offset : offset + size])
+            offset += size
+    return first, regions

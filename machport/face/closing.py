@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class Closing:
+class Closing(ABC):
     """An object that is closed at the end of its ``with`` block."""
 
     __slots__ = ()
 
+    @abstractmethod
     def close(self) -> None:
         """Give up what the object stands for; closing again does nothing."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

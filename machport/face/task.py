@@ -178,13 +178,13 @@ class Task(Closing):
         timeout: float | None,
     ) -> Message:
         """Send a request to the right under ``name`` and receive its answer, in one trap."""
-        reply_port = self._take_reply_port()
-        buffer = self._pack(name, disposition, reply_port, body, id, rights, memory)
         option = c.MACH_SEND_MSG | c.MACH_RCV_MSG | _TRAILER
         if timeout is not None:
             option |= c.MACH_SEND_TIMEOUT | c.MACH_RCV_TIMEOUT
-        trap = t.MsgTrap(option, buffer, memory, _RCV_LIMIT, reply_port, _milliseconds(timeout))
+        reply_port = self._take_reply_port()
         try:
+            buffer = self._pack(name, disposition, reply_port, body, id, rights, memory)
+            trap = t.MsgTrap(option, buffer, memory, _RCV_LIMIT, reply_port, _milliseconds(timeout))
             answer = self._carry(trap, rights)
         except BaseException:
             self._drop_reply_port(reply_port)
@@ -245,9 +245,10 @@ class Task(Closing):
         memory: Sequence[bytes],
     ) -> bytes:
         self._check_transfers(rights)
-        if len(body) > _MAX_BODY:
+        size = memoryview(body).nbytes
+        if size > _MAX_BODY:
             raise MessageTooLarge(
-                f"a body holds up to {_MAX_BODY} bytes, not {len(body)}; give it in memory=, or use a data queue",
+                f"a body holds up to {_MAX_BODY} bytes, not {size}; give it in memory=, or use a data queue",
                 call="send",
                 task=self.label,
             )
@@ -282,9 +283,11 @@ class Task(Closing):
 
     def _settle(self, answer: t.MsgAnswer, rights: Sequence[Transfer], call: str, name: int) -> None:
         """What became of the rights that a message carried; raise what went wrong."""
-        sent = not answer.code or answer.code & 0x4000
-        if sent or answer.code & ~c.MACH_MSG_MASK == c.MACH_SEND_INVALID_RIGHT:
+        if not answer.code or answer.code & 0x4000:
             for transfer in rights:
+                transfer.done()
+        elif answer.code == c.MACH_SEND_INVALID_RIGHT:
+            for transfer in rights[: answer.taken]:
                 transfer.done()
         elif answer.buffer is not None:
             self._take_back(answer, rights)

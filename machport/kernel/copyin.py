@@ -6,6 +6,7 @@ there.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,8 +27,11 @@ _NAMELESS: Final = frozenset((c.MACH_PORT_NULL, c.MACH_PORT_DEAD))
 _PORT_NAME_SIZE: Final = 4
 
 
-def copyin_message(kernel: Kernel, task: Task, buffer: bytes, memory: Sequence[bytes]) -> Message:
+def copyin_message(kernel: Kernel, task: Task, buffer: bytes, memory: Sequence[bytes | None]) -> Message:
     """Take a message and its rights out of a task.
+
+    Args:
+        memory: as for ``mach_msg``.
 
     Raises:
         Refusal: with the ``mach_msg_return_t`` of the first check that fails.  Up to the header nothing has happened
@@ -57,24 +61,24 @@ def _check_header(parsed: Parsed) -> None:
         raise Refusal(c.MACH_SEND_INVALID_VOUCHER, "M5")
 
 
-def _match_memory(descriptors: Sequence[Descriptor], memory: Sequence[bytes]) -> list[bytes]:
-    """One region for each descriptor; b"" for ports.
+def _match_memory(descriptors: Sequence[Descriptor], memory: Sequence[bytes | None]) -> list[bytes | None]:
+    """One region for each descriptor; b"" for ports, None for memory that could not be read.
 
     Raises:
         Refusal: SEND_INVALID_DATA, the regions that came along are not those that the descriptors announce.
     """
-    regions: list[bytes] = []
-    given = iter(memory)
+    regions: list[bytes | None] = []
+    given = deque(memory)
     for descriptor in descriptors:
         if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
             regions.append(b"")
             continue
         unit = _PORT_NAME_SIZE if descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR else 1
-        region = next(given, None)
-        if region is None or len(region) != descriptor.size * unit:
+        region = given.popleft() if given else b""
+        if region is not None and len(region) != descriptor.size * unit:
             raise Refusal(c.MACH_SEND_INVALID_DATA, "M10")
         regions.append(region)
-    if next(given, None) is not None:
+    if given:
         raise Refusal(c.MACH_SEND_INVALID_DATA, "M10")
     return regions
 
@@ -133,11 +137,14 @@ def _copyin_body(
     space: Space,
     message: Message,
     descriptors: Sequence[Descriptor],
-    regions: Sequence[bytes],
+    regions: Sequence[bytes | None],
 ) -> None:
-    """Take the rights of the body in order; at the first that is not there, all is destroyed (M8)."""
+    """Take the body in order; at the first right or memory that is not there, all is destroyed (M8)."""
     assert message.items is not None
-    for descriptor, region in zip(descriptors, regions, strict=True):
+    for taken, (descriptor, region) in enumerate(zip(descriptors, regions, strict=True)):
+        if region is None:
+            clean_message(kernel, message)
+            raise Refusal(c.MACH_SEND_INVALID_MEMORY, "M8", taken=taken)
         if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
             item = Item(descriptor, kind_of(descriptor.disposition), [])
             names: Sequence[int] = (descriptor.name,)
@@ -151,7 +158,7 @@ def _copyin_body(
         for name in names:
             if not _copyin_item(kernel, space, message, item, name, descriptor.disposition):
                 clean_message(kernel, message)
-                raise Refusal(c.MACH_SEND_INVALID_RIGHT, "M8")
+                raise Refusal(c.MACH_SEND_INVALID_RIGHT, "M8", taken=taken)
 
 
 def _copyin_item(kernel: Kernel, space: Space, message: Message, item: Item, name: int, disposition: int) -> bool:

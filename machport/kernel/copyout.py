@@ -65,7 +65,7 @@ def copyout_message(
     buffer = header + body
     buffer = buffer.ljust(layout.round_up(len(buffer)), b"\0")
     buffer += layout.pack_trailer(trailer, message.seqno, message.tokens, context)
-    return Result(code, buffer, memory, "M27" if code else "", received, port)
+    return Result(code, buffer, memory, "M27" if code else "", received=received, port=port)
 
 
 def _consume_destination(kernel: Kernel, space: Space, message: Message) -> int:

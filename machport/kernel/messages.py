@@ -41,7 +41,7 @@ def mach_msg(
     task: Task,
     option: int,
     buffer: bytes = b"",
-    memory: Sequence[bytes] = (),
+    memory: Sequence[bytes | None] = (),
     rcv_limit: int = 0,
     rcv_name: int = c.MACH_PORT_NULL,
     timeout_ms: int = 0,
@@ -51,7 +51,7 @@ def mach_msg(
     Args:
         buffer: the message to send, of ``send_size`` bytes.
         memory: content of its out-of-line regions and port arrays (names as little-endian u32), one for each such
-            descriptor, in order.
+            descriptor, in order; None for what the sender's memory could not give.
         rcv_limit: bytes that the receiver has room for, trailer included.
         timeout_ms: used by the halves whose TIMEOUT bit is set; 0 is a poll (M2).
 
@@ -67,7 +67,7 @@ def mach_msg(
         else:
             waiter.result = Result(c.MACH_MSG_SUCCESS)
     except Refusal as refusal:
-        waiter.result = Result(refusal.code, rule=refusal.rule)
+        waiter.result = Result(refusal.code, rule=refusal.rule, taken=refusal.taken)
     return waiter
 
 
@@ -132,7 +132,7 @@ def _finish(waiter: Waiter, result: Result) -> None:
 # Sending
 
 
-def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes, memory: Sequence[bytes]) -> None:
+def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes, memory: Sequence[bytes | None]) -> None:
     message = copyin_message(kernel, waiter.task, buffer, memory)
     port = message.remote
     assert port is not None

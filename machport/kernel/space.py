@@ -6,6 +6,7 @@ noticed here, when an entry is looked at (section 9, step 6 of the specification
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -146,16 +147,18 @@ class Space:
             entry.pset.name = name
 
 
-class NamePicker:
+class NamePicker(ABC):
     """Picks the names that a kernel chooses."""
 
     __slots__ = ()
 
+    @abstractmethod
     def pick(self, used: dict[int, Entry]) -> int:
-        raise NotImplementedError
+        """A name that is not used."""
 
+    @abstractmethod
     def freed(self, name: int) -> None:
-        raise NotImplementedError
+        """The name is free again."""
 
 
 class GenerationNames(NamePicker):

@@ -35,6 +35,7 @@ class Result(NamedTuple):
             SEND_INTERRUPTED; only a header after RCV_TOO_LARGE; None if the buffer is as it was.
         memory: content of its out-of-line regions and port arrays, one for each such descriptor.
         rule: number of the rule behind a code that is not success.
+        taken: descriptors of a sent message that were taken and destroyed before the one that failed (M8).
         received, port: the message that was received and where, for ``copyout.take_back``; None if there is none.
     """
 
@@ -42,6 +43,7 @@ class Result(NamedTuple):
     buffer: bytes | None = None
     memory: Sequence[bytes] = ()
     rule: str = ""
+    taken: int = 0
     received: Message | None = None
     port: Port | None = None
 

@@ -42,7 +42,7 @@ def mach_msg(
         MachError: with the ``mach_msg_return_t``.  After MACH_SEND_TIMED_OUT and MACH_SEND_INTERRUPTED the message
             is back in ``msg`` with the rights it holds now (M19); after MACH_RCV_BODY_ERROR it was received.
     """
-    sent, regions = b"", list[bytes]()
+    sent, regions = b"", list[bytes | None]()
     if option & c.MACH_SEND_MSG:
         if not 0 <= send_size <= len(msg):
             raise _error(c.MACH_SEND_INVALID_DATA, f"msg has {len(msg)} bytes, not {send_size}")
@@ -51,8 +51,8 @@ def mach_msg(
     if option & c.MACH_RCV_MSG and not 0 <= rcv_size <= len(msg):
         raise _error(c.MACH_RCV_INVALID_DATA, f"msg has room for {len(msg)} bytes, not {rcv_size}")
     answer = calls.mach_msg(t.MsgTrap(option, sent, regions, max(rcv_size, 0), rcv_name, timeout))
-    if sent and _took(answer):
-        _release_sent(sent)
+    if sent:
+        _release_sent(sent, answer)
     if answer.buffer is not None and _left_in_queue(answer.code, option):
         msg[4:8] = answer.buffer[4:8]
         if option & c.MACH_RCV_LARGE_IDENTITY:
@@ -82,21 +82,14 @@ def _subject(code: int, sent: bytes, rcv_name: int) -> int | None:
     return layout.HEADER.unpack_from(sent)[2] if len(sent) >= layout.HEADER_SIZE else None
 
 
-def _took(answer: t.MsgAnswer) -> bool:
-    """Whether the message left the sender's hands, be it to come back (M20): all but the first class of section 9."""
-    code = answer.code & ~c.MACH_MSG_MASK
-    taken = (c.MACH_MSG_SUCCESS, c.MACH_SEND_INVALID_RIGHT, c.MACH_SEND_INVALID_MEMORY)
-    return code in taken or bool(code & 0x4000) or answer.buffer is not None
-
-
 def _left_in_queue(code: int, option: int) -> bool:
     """Whether only the size of a message that is too large was asked for, and perhaps its port (M27)."""
     return code == c.MACH_RCV_TOO_LARGE and bool(option & c.MACH_RCV_LARGE)
 
 
-def _read_memory(message: bytes) -> list[bytes]:
-    """The regions that a message's descriptors point to, copied now (M10)."""
-    regions = []
+def _read_memory(message: bytes) -> list[bytes | None]:
+    """The regions that a message's descriptors point to, copied now (M10); None for what cannot be taken."""
+    regions: list[bytes | None] = []
     room = packet.TRAP_MAX
     for descriptor in layout.parse(message).descriptors:
         if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
@@ -108,19 +101,23 @@ def _read_memory(message: bytes) -> list[bytes]:
                 c.MACH_SEND_NO_BUFFER, f"the regions of a message have {packet.TRAP_MAX} bytes together at most"
             )
         try:
-            regions.append(memory.vm_read(descriptor.address, size))
+            region: bytes | None = memory.vm_read(descriptor.address, size)
         except InvalidArgument:
-            raise _error(
-                c.MACH_SEND_INVALID_MEMORY, f"{size} bytes at {descriptor.address:#x} cannot be read"
-            ) from None
+            region = None
         if descriptor.deallocate and not memory.is_region(descriptor.address, size):
-            raise _error(c.MACH_SEND_INVALID_MEMORY, f"the memory at {descriptor.address:#x} cannot be deallocated")
+            region = None
+        regions.append(region)
     return regions
 
 
-def _release_sent(message: bytes) -> None:
-    """Memory that was sent with *deallocate* leaves the sender."""
-    for descriptor in layout.parse(message).descriptors:
+def _release_sent(message: bytes, answer: t.MsgAnswer) -> None:
+    """Memory that was sent with *deallocate* leaves the sender, be it to come back (M20) or to be lost (M8)."""
+    descriptors = layout.parse(message).descriptors
+    if answer.code & ~c.MACH_MSG_MASK in (c.MACH_SEND_INVALID_RIGHT, c.MACH_SEND_INVALID_MEMORY):
+        descriptors = descriptors[: answer.taken]
+    elif answer.code and not answer.code & 0x4000 and answer.buffer is None:
+        return
+    for descriptor in descriptors:
         if descriptor.type != c.MACH_MSG_PORT_DESCRIPTOR and descriptor.deallocate:
             unit = 4 if descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR else 1
             memory.vm_deallocate(descriptor.address, descriptor.size * unit)

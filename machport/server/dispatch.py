@@ -164,4 +164,4 @@ def _mach_msg(kernel: Kernel, caller: Task, payload: bytes) -> Waiter:
 
 def msg_answer(result: Result) -> Answer:
     """The answer to a ``mach_msg`` that is done."""
-    return Answer(t.MsgAnswer(result.code, result.buffer, result.memory, result.rule).pack())
+    return Answer(t.MsgAnswer(result.code, result.buffer, result.memory, result.rule, result.taken).pack())

@@ -77,3 +77,25 @@ def test_the_task_of_the_process_is_one_object(self_task: int) -> None:
     task.close()
     assert not task.closed
     task.allocate().close()
+
+
+def test_a_body_that_fails_takes_only_the_rights_before_the_bad_one(task: machport.Task) -> None:
+    """M8: the object of a right behind it still stands for its right."""
+    port = task.allocate()
+    lost, bad, kept = task.allocate(), task.allocate(), task.allocate()
+    task.calls.mach_port_destroy(task.name, bad.name)  # behind the object's back
+
+    with pytest.raises(machport.InvalidRight) as caught:
+        port.make_send().send(rights=[lost.move(), bad.move(), kept.move()])
+    assert caught.value.code == c.MACH_SEND_INVALID_RIGHT
+    assert lost.closed
+    assert kept.status().msgcount == 0
+
+
+def test_a_call_that_cannot_be_packed_leaves_no_reply_port(task: machport.Task) -> None:
+    send = task.allocate().make_send()
+    before = len(task.calls.mach_port_names(task.name))
+    for _ in range(3):
+        with pytest.raises(machport.InvalidArgument):
+            send.call(id=-1)
+    assert len(task.calls.mach_port_names(task.name)) == before

@@ -15,7 +15,7 @@ import machport
 PACKAGE = Path(machport.__file__).parent
 
 #: What the kernel may import besides machport.abi and itself.
-PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
+PURE = {"__future__", "abc", "collections", "dataclasses", "enum", "typing"}
 
 #: Each room, and the rooms that it may import.  Bottom first; whatever is not here may import everything below it.
 ROOMS = {

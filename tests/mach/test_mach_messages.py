@@ -145,6 +145,29 @@ def test_memory_that_cannot_be_deallocated_fails_the_send(self_task: int, port: 
     mach.vm_deallocate(address, 5000)
 
 
+def test_a_body_that_fails_has_lost_what_stood_before_and_keeps_what_stands_behind(self_task: int, port: int) -> None:
+    """M8: header rights and descriptors before the failing one are destroyed, later ones are untouched."""
+    before, behind = mach.vm_allocate(100), mach.vm_allocate(100)
+    moved, kept = (mach.mach_port_allocate(self_task, mach.MACH_PORT_RIGHT_RECEIVE) for _ in range(2))
+    descriptors = [
+        layout.memory_descriptor(100, address=before, deallocate=True),
+        layout.port_descriptor(moved, mach.MACH_MSG_TYPE_MOVE_RECEIVE),
+        layout.memory_descriptor(8, address=16),
+        layout.port_descriptor(kept, mach.MACH_MSG_TYPE_MOVE_RECEIVE),
+        layout.memory_descriptor(100, address=behind, deallocate=True),
+    ]
+    with pytest.raises(machport.MachError) as error:
+        send(layout.pack(COPY, port, descriptors=descriptors))
+    assert error.value.code == mach.MACH_SEND_INVALID_MEMORY
+
+    names = dict(mach.mach_port_names(self_task))
+    assert moved not in names
+    assert kept in names
+    with pytest.raises(machport.MachError):
+        mach.vm_deallocate(before, 100)
+    mach.vm_deallocate(behind, 100)
+
+
 def test_more_memory_than_a_message_can_have_is_refused_and_the_task_lives_on(self_task: int, port: int) -> None:
     size = 300 * 1024 * 1024
     address = mach.vm_allocate(size)
