@@ -293,6 +293,7 @@ def test_a_message_too_large_without_rcv_large_is_taken_and_destroyed(self_task:
 
 
 def test_mach_msg_destroy_gives_up_a_received_message_and_everything_in_it(self_task: int, port: int) -> None:
+    """M32: reply right, rights and memory; the local port is not touched."""
     reply, array = mach.mach_reply_port(), mach.vm_allocate(4)
     carried = [mach.mach_port_construct(self_task, mach.MPO_INSERT_SEND_RIGHT) for _ in range(3)]
     mach.vm_write(array, struct.pack("<I", carried[2]))
