@@ -7,7 +7,10 @@ from setuptools import Extension, setup
 
 setup(
     ext_modules=cythonize(
-        [Extension("machport.ring.queue", ["machport/ring/queue.py"], extra_compile_args=["-O2", "-std=c11"])],
+        [
+            Extension(f"machport.ring.{name}", [f"machport/ring/{name}.py"], extra_compile_args=["-O2", "-std=c11"])
+            for name in ("queue", "doorbell", "mapping")
+        ],
         language_level=3,
         build_dir="build",
     )

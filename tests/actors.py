@@ -232,7 +232,7 @@ class RawTask:
             return b""
         payload, descriptors = received
         packet.close_all(descriptors)
-        return payload
+        return bytes(payload)
 
     def thread(self) -> socket.socket:
         """A new channel."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 import machport
 from machport import mach  # noqa: F401
-from machport.carrier import packet
+from machport.client import connection
+from machport.client.channel import Answer, Channel
 
 
 def mark() -> None:
@@ -33,41 +33,42 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class HookedChannel(Channel):
+    """A channel at whose steps something can be done: traps are written to its ring, and answers read from another."""
+
+    __slots__ = ()
+
+    def _publish(self, payload: bytes) -> None:
+        _take_hook("before_writing")
+        super()._publish(payload)
+
+    def _answer(self) -> Answer:
+        _take_hook("before_reading")
+        answer = super()._answer()
+        _take_hook("after_reading")
+        return answer
+
+
+hooks: dict[str, Callable[[], None]] = {}
+
+
+def _take_hook(step: str) -> None:
+    hooks.pop(step, lambda: None)()
+
+
 def before_writing(action: Callable[[], None]) -> None:
     """Do something when the next trap is about to be written."""
-    real = packet.send
-
-    def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -> None:
-        packet.send = real
-        action()
-        real(sock, payload, descriptors)
-
-    packet.send = send
+    hooks["before_writing"] = action
 
 
 def before_reading(action: Callable[[], None]) -> None:
     """Do something when the next trap is written, before its answer is read."""
-    real = packet.receive
-
-    def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
-        packet.receive = real
-        action()
-        return real(sock)
-
-    packet.receive = receive
+    hooks["before_reading"] = action
 
 
 def after_reading(action: Callable[[], None]) -> None:
     """Do something when the next answer has been read, before anybody looks at it."""
-    real = packet.receive
-
-    def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
-        packet.receive = real
-        received = real(sock)
-        action()
-        return received
-
-    packet.receive = receive
+    hooks["after_reading"] = action
 
 
 def in_thread(task: machport.Task, call: Callable[[], object]) -> None:
@@ -100,6 +101,9 @@ def carry_out(source: str, names: dict[str, Any]) -> Any:
         exec(compile(source, "<order>", "exec"), names)
         return None
     return eval(code, names)
+
+
+connection.Channel = HookedChannel  # type: ignore[attr-defined]
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ from typing import Final, NamedTuple
 
 from machport.abi.errors import InvalidArgument, ProtocolError
 
+#: What traps and answers are read from: a long one is a view of its memory.
+Buffer = bytes | memoryview
+
 #: Fields that are not unsigned 32-bit words.
 _FORMATS: Final = {"delta": "i", "srdelta": "i", "context": "Q", "guard": "Q"}
 #: Fields that are the port name a refusal is about, the likeliest first.
@@ -53,7 +56,7 @@ class Trap:
                 f"{self.call}({', '.join(self.fields)}) cannot take {arguments}: {error}", call=self.call
             ) from None
 
-    def unpack(self, trap: bytes) -> tuple[tuple[int, ...], list[int]]:
+    def unpack(self, trap: Buffer) -> tuple[tuple[int, ...], list[int]]:
         """The arguments and words of a trap.
 
         Raises:
@@ -64,7 +67,7 @@ class Trap:
     def pack_answer(self, results: Sequence[int] = (), words: Sequence[int] = ()) -> bytes:
         return _NUMBER.pack(0) + self._results.pack(*results) + _pack_words(words)
 
-    def unpack_answer(self, answer: bytes) -> tuple[tuple[int, ...], list[int]]:
+    def unpack_answer(self, answer: Buffer) -> tuple[tuple[int, ...], list[int]]:
         return _unpack(self.call, self._results, self._results_have_words, answer)
 
 
@@ -76,7 +79,9 @@ def _pack_words(words: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(words)}I", *words) if words else b""
 
 
-def _unpack(call: str, fields: struct.Struct, has_words: bool, data: bytes) -> tuple[tuple[int, ...], list[int]]:
+def _unpack(
+    call: str, fields: struct.Struct, has_words: bool, data: bytes | memoryview
+) -> tuple[tuple[int, ...], list[int]]:
     rest = len(data) - _NUMBER.size - fields.size
     if rest < 0 or (rest and not has_words) or rest % 4:
         raise ProtocolError(f"{call}: {len(data)} bytes are not such a trap or answer")
@@ -84,7 +89,7 @@ def _unpack(call: str, fields: struct.Struct, has_words: bool, data: bytes) -> t
     return fields.unpack_from(data, _NUMBER.size), list(words)
 
 
-def number_of(data: bytes) -> int:
+def number_of(data: Buffer) -> int:
     """The trap number of a trap, or the return code of an answer.
 
     Raises:
@@ -101,9 +106,9 @@ def pack_refusal(code: int, rule: str, says: str) -> bytes:
     return _NUMBER.pack(code & 0xFFFFFFFF) + f"{rule}\0{says}".encode()
 
 
-def unpack_refusal(answer: bytes) -> tuple[str, str]:
+def unpack_refusal(answer: Buffer) -> tuple[str, str]:
     """Rule and words of a refusal."""
-    rule, _, says = answer[_NUMBER.size :].decode(errors="replace").partition("\0")
+    rule, _, says = bytes(answer[_NUMBER.size :]).decode(errors="replace").partition("\0")
     return rule, says
 
 
@@ -115,6 +120,8 @@ THREAD: Final = Trap(2, "thread", "")
 TICKET: Final = Trap(3, "ticket", "task", "words")
 WATCH: Final = Trap(4, "watch", "task")
 ABANDON: Final = Trap(5, "abandon", "")
+WIDEN: Final = Trap(7, "widen", "")
+RECEIVE_MANY: Final = Trap(8, "receive_many", "option rcv_limit rcv_name timeout count")
 
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")
@@ -179,8 +186,8 @@ class MsgTrap(NamedTuple):
     """
 
     option: int
-    buffer: bytes = b""
-    memory: Sequence[bytes | None] = ()
+    buffer: Buffer = b""
+    memory: Sequence[Buffer | None] = ()
     rcv_limit: int = 0
     rcv_name: int = 0
     timeout_ms: int = 0
@@ -211,8 +218,8 @@ class MsgAnswer(NamedTuple):
     """
 
     code: int
-    buffer: bytes | None = None
-    memory: Sequence[bytes] = ()
+    buffer: Buffer | None = None
+    memory: Sequence[Buffer] = ()
     rule: str = ""
     taken: int = 0
 
@@ -225,7 +232,12 @@ class MsgAnswer(NamedTuple):
         return b"".join([head, _pack_words([len(region) for region in self.memory]), rule, buffer, *self.memory])
 
 
-def unpack_msg(trap: bytes) -> MsgTrap:
+def is_last(answer: Buffer) -> bool:
+    """Whether an answer to ``receive_many`` ends it: it has no message."""
+    return len(answer) < _MSG_ANSWER.size or not _MSG_ANSWER.unpack_from(answer)[1]
+
+
+def unpack_msg(trap: Buffer) -> MsgTrap:
     """The arguments of a ``mach_msg`` trap.
 
     Raises:
@@ -238,7 +250,7 @@ def unpack_msg(trap: bytes) -> MsgTrap:
     return MsgTrap(option, buffer, memory, rcv_limit, rcv_name, timeout_ms)
 
 
-def unpack_msg_answer(answer: bytes) -> MsgAnswer:
+def unpack_msg_answer(answer: Buffer) -> MsgAnswer:
     """The result of a ``mach_msg`` trap.
 
     Raises:
@@ -249,12 +261,12 @@ def unpack_msg_answer(answer: bytes) -> MsgAnswer:
     code, has_buffer, size, rule_size, taken, count = _MSG_ANSWER.unpack_from(answer)
     (rule, buffer), regions = _split(answer, _MSG_ANSWER.size, count, (rule_size, size))
     memory = [region for region in regions if region is not None]
-    return MsgAnswer(code, buffer if has_buffer else None, memory, rule.decode(errors="replace"), taken)
+    return MsgAnswer(code, buffer if has_buffer else None, memory, bytes(rule).decode(errors="replace"), taken)
 
 
 def _split(
-    data: bytes, offset: int, count: int, first_sizes: tuple[int, ...]
-) -> tuple[list[bytes], list[bytes | None]]:
+    data: Buffer, offset: int, count: int, first_sizes: tuple[int, ...]
+) -> tuple[list[Buffer], list[Buffer | None]]:
     """The parts that follow ``count`` sizes at ``offset``: those of ``first_sizes``, and the regions of the sizes."""
     if count * 4 > len(data) - offset:
         raise ProtocolError(f"mach_msg: {count} regions do not fit into {len(data)} bytes")
@@ -263,11 +275,11 @@ def _split(
     end = offset + sum(first_sizes) + sum(size for size in sizes if size != _UNREADABLE)
     if end != len(data):
         raise ProtocolError(f"mach_msg: sizes add up to {end} bytes, and {len(data)} are there")
-    first: list[bytes] = []
+    first: list[Buffer] = []
     for size in first_sizes:
         first.append(data[offset : offset + size])
         offset += size
-    regions: list[bytes | None] = []
+    regions: list[Buffer | None] = []
     for size in sizes:
         if size == _UNREADABLE:
             regions.append(None)

@@ -26,7 +26,12 @@ TRAP_MAX: Final = PAYLOAD_MAX - 4096
 #: Descriptors in one packet, the memfd of a long payload included.
 DESCRIPTORS_MAX: Final = 4
 
+#: Pieces that are gathered by the system; more of them are joined here.
+_PIECES_MAX: Final = 64
+
 _HEAD: Final = struct.Struct("<II")
+#: An empty packet: who sleeps at this socket is to look at its ring.
+_WAKE: Final = _HEAD.pack(0, 0)
 _LONG: Final = 1
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _CONTROL_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
@@ -40,29 +45,50 @@ def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -
         BlockingIOError: the socket does not block and the other side does not read.
         OSError: the other side is gone.
     """
-    if len(payload) <= INLINE_MAX:
-        _send(sock, _HEAD.pack(0, len(payload)) + payload, descriptors)
+    send_parts(sock, (payload,), descriptors)
+
+
+def send_parts(sock: socket.socket, parts: Sequence[bytes | memoryview], descriptors: Sequence[int] = ()) -> None:
+    """Send one packet whose payload is ``parts``, one behind the other.  Raises as ``send`` does."""
+    size = sum(map(len, parts))
+    if size <= INLINE_MAX:
+        _send(sock, [_HEAD.pack(0, size), *parts], descriptors)
         return
-    memory = _sealed(payload)
+    memory = _sealed(parts)
     try:
-        _send(sock, _HEAD.pack(_LONG, len(payload)), [memory, *descriptors])
+        _send(sock, [_HEAD.pack(_LONG, size)], [memory, *descriptors])
     finally:
         os.close(memory)
 
 
-def _send(sock: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+def wake(sock: socket.socket) -> None:
+    """Wake whoever sleeps at the other end.
+
+    Raises:
+        BlockingIOError: the socket does not block and the other side does not read; so it does not sleep.
+        OSError: the other side is gone.
+    """
+    sock.send(_WAKE, socket.MSG_NOSIGNAL)
+
+
+def _send(sock: socket.socket, data: Sequence[bytes | memoryview], descriptors: Sequence[int]) -> None:
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+    if len(data) > _PIECES_MAX:
+        data = [b"".join(data)]
+    sock.sendmsg(data, ancillary, socket.MSG_NOSIGNAL)
 
 
-def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+def receive(sock: socket.socket) -> tuple[bytes | memoryview, list[int]] | None:
     """The next packet's payload and descriptors, which the caller owns; None at the end of the connection.
+
+    A payload is empty for a wake-up.  A long one is a view of its memory, which nobody can write to any more.
 
     Raises:
         ProtocolError: not a packet of ours; every descriptor that came with it is closed.
         BlockingIOError: the socket does not block and nothing is there.
         OSError: the connection is broken.
     """
+    payload: bytes | memoryview
     data, ancillary, flags, _ = sock.recvmsg(_HEAD.size + INLINE_MAX + 1, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
     descriptors = [
         descriptor
@@ -95,15 +121,16 @@ def close_all(descriptors: Sequence[int]) -> None:
             os.close(descriptor)
 
 
-def _sealed(payload: bytes) -> int:
+def _sealed(parts: Sequence[bytes | memoryview]) -> int:
     try:
         memory = os.memfd_create("machport-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError as error:
         raise _no_memory(error) from None
     try:
-        view = memoryview(payload)
-        while view:
-            view = view[os.write(memory, view) :]
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(memory, view) :]
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
     except OSError as error:
         os.close(memory)
@@ -115,7 +142,7 @@ def _no_memory(error: OSError) -> LimitReached:
     return LimitReached(f"no memory or descriptor is left for a long message: {error.strerror}")
 
 
-def _read_sealed(memory: int, length: int) -> bytes:
+def _read_sealed(memory: int, length: int) -> memoryview:
     try:
         sealed = fcntl.fcntl(memory, fcntl.F_GET_SEALS) & _SEALS == _SEALS
         size = os.fstat(memory).st_size
@@ -124,7 +151,6 @@ def _read_sealed(memory: int, length: int) -> bytes:
     if not sealed or size != length or not INLINE_MAX < length <= PAYLOAD_MAX:
         raise ProtocolError("a long payload that is not sealed memory of the size announced")
     try:
-        with mmap.mmap(memory, length, prot=mmap.PROT_READ) as mapping:
-            return mapping[:]
+        return memoryview(mmap.mmap(memory, length, prot=mmap.PROT_READ))
     except OSError as error:
         raise ProtocolError(f"a long payload that cannot be mapped: {error.strerror}") from None

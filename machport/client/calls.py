@@ -14,11 +14,12 @@ from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import error_for
 from machport.abi.status import PortStatus
+from machport.abi.traps import Buffer
 from machport.carrier import packet
 
 
 class Carrier(Protocol):
-    """What carries traps: a connection to the daemon today, rings tomorrow."""
+    """What carries the traps of whichever thread calls."""
 
     @property
     def label(self) -> str:
@@ -31,8 +32,14 @@ class Carrier(Protocol):
     #: The task's name for its own port once it has asked, else 0.
     self_name: int
 
-    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[Buffer, Sequence[int]]:
         """One trap in, one answer out, with the descriptors that came along."""
+
+    def traps(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+        """Many traps in, one behind the other, and their answers out."""
+
+    def stream(self, payload: bytes) -> list[Buffer]:
+        """One trap in, many answers out."""
 
     def interrupt(self, thread: int) -> None:
         """Let the call that a thread waits in return."""
@@ -61,7 +68,7 @@ class Calls:
             self._refused(trap, arguments, payload)
         return trap.unpack_answer(payload)
 
-    def _refused(self, trap: t.Trap, arguments: Sequence[int], payload: bytes) -> NoReturn:
+    def _refused(self, trap: t.Trap, arguments: Sequence[int], payload: Buffer) -> NoReturn:
         rule, says = t.unpack_refusal(payload)
         name = None if trap.subject is None else arguments[trap.subject]
         raise error_for(

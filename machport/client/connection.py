@@ -6,7 +6,6 @@ connection itself carries only hello and new channels; its end is the end of the
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -25,9 +24,11 @@ from machport.abi.errors import (
     ProtocolError,
     error_for,
 )
-from machport.carrier import packet
+from machport.abi.traps import Buffer
+from machport.carrier import packet, rings
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.carrier.hello import Hello
+from machport.client.channel import Answer, Channel, lost
 
 #: How often to try, when a daemon may end or start at the same moment.
 _ATTEMPTS = 3
@@ -35,46 +36,38 @@ _ATTEMPTS = 3
 _PATIENCE = 10.0
 
 
-class Channel:
-    """One thread's way to the daemon."""
+class Control:
+    """The connection itself, which outlives a call that fails: an answer that nobody took is passed over."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._owed = 0
 
-    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+    def trap(self, payload: bytes) -> tuple[Buffer, list[int]]:
         """Carry one trap, and wait for its answer.
 
-        If a signal handler raises meanwhile, as for KeyboardInterrupt, or the answer cannot be taken for want of a
-        descriptor, the channel ends: a message that was to be received is back in its queue, and one that waited to
-        be sent is destroyed with its rights.
-
         Raises:
-            LimitReached: no memory or descriptor is left for what goes or comes.
+            LimitReached: no descriptor is left for what comes with it.
             DaemonLost: the daemon is gone.
         """
         try:
-            packet.send(self._sock, payload, descriptors)
-            received = packet.receive(self._sock)
-        except LimitReached:
-            # Nothing was sent, and the channel is as it was.
+            packet.send(self._sock, payload)
+            self._owed += 1
+            while True:
+                received = packet.receive(self._sock)
+                self._owed -= 1
+                if received is None:
+                    raise lost()
+                if not self._owed:
+                    return received
+                packet.close_all(received[1])
+        except ProtocolError:
+            self._owed -= 1
+            raise LimitReached("no descriptor is left for another thread to call its kernel by") from None
+        except TimeoutError:
             raise
-        except BaseException as error:
-            self._abandon()
-            if isinstance(error, ProtocolError):
-                raise LimitReached("no descriptor is left to take a long message by; it is back in its queue") from None
-            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-                raise _lost() from None
-            raise
-        if received is None:
-            self.close()
-            raise _lost()
-        return received
-
-    def _abandon(self) -> None:
-        """End the channel, saying that whatever was answered has not been seen."""
-        with contextlib.suppress(OSError):
-            packet.send(self._sock, t.ABANDON.pack())
-        self.close()
+        except OSError:
+            raise lost() from None
 
     def greet(self, payload: bytes, path: Path) -> bytes:
         """Carry the first packet of a connection, whose answer must come soon.
@@ -91,55 +84,13 @@ class Channel:
                 f"again, otherwise choose another path with {VARIABLE}"
             ) from None
         self._sock.settimeout(None)
-        return answer
-
-    def interrupt(self) -> None:
-        """From another thread: let the call under way return, if it is waiting."""
-        packet.send(self._sock, t.INTERRUPT.pack())
+        return bytes(answer)
 
     def close(self) -> None:
         self._sock.close()
 
-    @property
-    def closed(self) -> bool:
-        return self._sock.fileno() < 0
-
     def __del__(self) -> None:
         self.close()
-
-
-class Control(Channel):
-    """The connection itself, which outlives a call that fails: an answer that nobody took is passed over."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
-        self._owed = 0
-
-    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
-        """Carry one trap, and wait for its answer.
-
-        Raises:
-            LimitReached: no descriptor is left for what comes with it.
-            DaemonLost: the daemon is gone.
-        """
-        try:
-            packet.send(self._sock, payload, descriptors)
-            self._owed += 1
-            while True:
-                received = packet.receive(self._sock)
-                self._owed -= 1
-                if received is None:
-                    raise _lost()
-                if not self._owed:
-                    return received
-                packet.close_all(received[1])
-        except ProtocolError:
-            self._owed -= 1
-            raise LimitReached("no descriptor is left for another thread to call its kernel by") from None
-        except TimeoutError:
-            raise
-        except OSError:
-            raise _lost() from None
 
 
 class Connection:
@@ -182,7 +133,7 @@ class Connection:
         channel = Control(_connect(self.path, start=True))
         return channel, channel.greet(hello.pack(), self.path)
 
-    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> Answer:
         """Carry one trap of the calling thread; the answer and the descriptors with it, which the caller owns.
 
         Raises:
@@ -190,27 +141,66 @@ class Connection:
             DeadTask: the connection was closed.
             ForkedTask: the process is a forked child of the task's.
         """
-        channel: Channel | None = getattr(self._local, "channel", None)
-        if channel is None or channel.closed:
-            channel = self._new_channel()
         try:
-            return channel.trap(payload, descriptors)
+            return self._channel().trap(payload, descriptors)
         except DaemonLost:
             # Also what a thread sees that waited while another one closed the task.
             self._check_usable()
             raise
 
+    def traps(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+        """Carry many traps of the calling thread, one behind the other; their answers.
+
+        Args:
+            answer_max: bytes that no answer exceeds.
+
+        Raises: as ``trap``; it is not known then how many were carried out.
+        """
+        try:
+            return self._channel().traps(payloads, answer_max)
+        except DaemonLost:
+            self._check_usable()
+            raise
+
+    def stream(self, payload: bytes) -> list[Buffer]:
+        """Carry one trap of the calling thread that has many answers; all of them.
+
+        Raises: as ``trap``.
+        """
+        try:
+            return self._channel().stream(payload)
+        except DaemonLost:
+            self._check_usable()
+            raise
+
+    def _channel(self) -> Channel:
+        """The calling thread's channel; another one while a call of the thread is under way.
+
+        So a handler of signals, or a finalizer, that comes in the middle of a call may make calls of its own.
+        """
+        channel: Channel | None = getattr(self._local, "channel", None)
+        if channel is None or channel.closed:
+            self._local.channel = channel = self._new_channel()
+            self._channels[threading.get_ident()] = channel
+        elif channel.under_way:
+            return self._new_channel()
+        return channel
+
     def _new_channel(self) -> Channel:
         self._check_usable()
         with self._lock:
             answer, descriptors = self._control.trap(t.THREAD.pack())
-        if t.number_of(answer) or len(descriptors) != 1:
+        if t.number_of(answer) or len(descriptors) != 2:
             packet.close_all(descriptors)
             raise error_for(t.number_of(answer), t.unpack_refusal(answer)[1], call="thread", task=self.label)
-        channel = Channel(socket.socket(fileno=descriptors[0]))
-        self._local.channel = channel
-        self._channels[threading.get_ident()] = channel
-        return channel
+        sock = socket.socket(fileno=descriptors[0])
+        try:
+            return Channel(sock, rings.attach(descriptors[1]))
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            os.close(descriptors[1])
 
     def interrupt(self, thread: int) -> None:
         """Let the call that another thread waits in return as interrupted; nothing happens if it does not wait."""
@@ -243,10 +233,6 @@ class Connection:
         """In a forked child: let go of the parent's sockets, whose rights stay with the parent."""
         self.close()
         self._closed = False
-
-
-def _lost() -> DaemonLost:
-    return DaemonLost("the daemon is gone, and with it all rights of this task; make a new Task to go on")
 
 
 def _connect(path: Path, *, start: bool) -> socket.socket:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from machport.abi.errors import ForkedTask
+from machport.abi.traps import Buffer
 from machport.client.connection import Connection
 
 
@@ -73,8 +74,14 @@ class ProcessTask:
     def self_name(self, name: int) -> None:
         self.connection.self_name = name
 
-    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[Buffer, Sequence[int]]:
         return self.connection.trap(payload, descriptors)
+
+    def traps(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+        return self.connection.traps(payloads, answer_max)
+
+    def stream(self, payload: bytes) -> list[Buffer]:
+        return self.connection.stream(payload)
 
     def interrupt(self, thread: int) -> None:
         self.connection.interrupt(thread)

@@ -15,15 +15,14 @@ import fcntl
 import mmap
 import os
 import struct
-import sys
 import warnings
 from contextlib import ExitStack
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from machport.abi import constants as c
 from machport.abi.errors import LimitReached, QueueMisuse
 from machport.dataqueue import notification
-from machport.ring import Ring, layout
+from machport.ring import Ring, layout, map_shared
 
 #: No peer can change the size, or unseal: what was checked once stays true.
 SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -38,9 +37,6 @@ _U32: Final = struct.Struct("=I")
 _U32_MAX: Final = 0xFFFFFFFF
 _BLOCK: Final = 512  # unit of st_blocks
 _VERSION_SIZE: Final = 4
-
-#: A mapping needs no descriptor of its own where Python can do without.
-_NO_SECOND_DESCRIPTOR: Final[dict[str, Any]] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 def region_size(capacity: int, *, shared: bool) -> int:
@@ -111,7 +107,7 @@ class DataQueueMemory:
                 os.posix_fallocate(fd, 0, size)
                 os.pwrite(fd, _U32.pack(capacity), layout.QUEUE_SIZE)
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-                memory = cls(fd, _map(fd, size), capacity, one_process=one_process)
+                memory = cls(fd, map_shared(fd, size), capacity, one_process=one_process)
                 undo.pop_all()
                 return memory
         except OSError as error:
@@ -137,7 +133,7 @@ class DataQueueMemory:
         """
         size = _checked_size(fd)
         try:
-            mapping = _map(fd, size)
+            mapping = map_shared(fd, size)
         except PermissionError as error:
             raise QueueMisuse(
                 f"descriptor {fd} cannot be mapped for writing; both sides of a data queue write to it"
@@ -276,10 +272,6 @@ def _checked_size(fd: int) -> int:
 
 def _names(seals: int) -> str:
     return " | ".join(name for bit, name in _SEAL_NAMES.items() if seals & bit) or "none"
-
-
-def _map(fd: int, size: int) -> mmap.mmap:
-    return mmap.mmap(fd, size, **_NO_SECOND_DESCRIPTOR)
 
 
 def _shortage(size: int, error: OSError) -> LimitReached:

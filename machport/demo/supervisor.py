@@ -176,7 +176,7 @@ class Supervisor:
         elif message.id == PROGRESS_ID:
             self._advance(*PROGRESS.unpack(message.body))
         elif message.id == SUMMARY_ID:
-            self.outcome.summary = Summary.unpack(message.memory[0])
+            self.outcome.summary = Summary.unpack(message.memory[0].tobytes())
             for kind, count in self.outcome.summary.notifications.items():
                 self.outcome.notifications["client", kind] += count
         elif message.id == SERVER_ENDS_ID:

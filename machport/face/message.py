@@ -14,6 +14,7 @@ from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument, MachError
 from machport.abi.message import Parsed, Trailer
+from machport.abi.traps import Buffer
 from machport.face.closing import Closing
 from machport.face.rights import DeadName, ReceiveRight, Right, SendOnceRight, SendRight, Transfer, received_right
 
@@ -29,7 +30,7 @@ def pack_body(body: bytes | bytearray | memoryview) -> bytes:
     return (len(data).to_bytes(_LENGTH_SIZE, "little") + data).ljust(layout.round_up(_LENGTH_SIZE + len(data)), b"\0")
 
 
-def unpack_body(inline: bytes) -> bytes:
+def unpack_body(inline: Buffer) -> Buffer:
     """What ``pack_body`` packed; the inline data itself if it is something else."""
     length = int.from_bytes(inline[:_LENGTH_SIZE], "little")
     if len(inline) == layout.round_up(_LENGTH_SIZE + length):
@@ -43,9 +44,10 @@ class Message(Closing):
     Attributes:
         id: ``msgh_id``, free for sender and receiver to agree on.
         body: the data that was given to ``send``.
+        view: the same as a read-only view, which takes no copy of a long one.
         inline: the inline data as it is in the message, for senders of other conventions.
         rights: the rights that came along; None for a null one, a ``DeadName`` if its port died on the way.
-        memory: the out-of-line regions.
+        memory: the out-of-line regions, as read-only views.
         reply_right: where the answer goes: a send-once or send right, or None.
         port: name of the receive right that the message came to.
         seqno: its number at that port.
@@ -53,20 +55,20 @@ class Message(Closing):
         pid: process of the sender, attested.
     """
 
-    def __init__(self, task: Task, parsed: Parsed, trailer: Trailer, memory: Sequence[bytes]) -> None:
+    def __init__(self, task: Task, parsed: Parsed, trailer: Trailer, memory: Sequence[Buffer]) -> None:
         self.task = task
         self.id = parsed.id
         self.inline = parsed.inline
         self.port = parsed.local
         self.reply_right = received_right(task, parsed.remote, parsed.remote_disposition)
         self.rights: list[Right | None] = []
-        self.memory: list[bytes] = []
+        self.memory: list[memoryview] = []
         self.seqno = trailer.seqno
         self.sender = trailer.sender
         self.pid = trailer.audit[5] if trailer.audit is not None else 0
         self._take(parsed, memory)
 
-    def _take(self, parsed: Parsed, memory: Sequence[bytes]) -> None:
+    def _take(self, parsed: Parsed, memory: Sequence[Buffer]) -> None:
         regions = iter(memory)
         for descriptor in parsed.descriptors:
             if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
@@ -75,11 +77,15 @@ class Message(Closing):
                 names = memoryview(next(regions)).cast("I")
                 self.rights.extend(received_right(self.task, name, descriptor.disposition) for name in names)
             else:
-                self.memory.append(next(regions))
+                self.memory.append(memoryview(next(regions)).toreadonly())
 
     @property
     def body(self) -> bytes:
-        return unpack_body(self.inline)
+        return bytes(unpack_body(self.inline))
+
+    @property
+    def view(self) -> memoryview:
+        return memoryview(unpack_body(memoryview(self.inline)))
 
     @property
     def expects_reply(self) -> bool:
@@ -228,7 +234,7 @@ _NOTIFICATIONS: dict[int, type[Notification]] = {
 }
 
 
-def received_message(task: Task, buffer: bytes, memory: Sequence[bytes]) -> Message:
+def received_message(task: Task, buffer: Buffer, memory: Sequence[Buffer]) -> Message:
     """The object for a received buffer with its audit trailer."""
     size = layout.HEADER.unpack_from(buffer)[1]
     parsed = layout.parse(buffer[:size])

@@ -123,7 +123,7 @@ def _release_sent(message: bytes, answer: t.MsgAnswer) -> None:
             memory.vm_deallocate(descriptor.address, descriptor.size * unit)
 
 
-def _place_memory(buffer: bytes, regions: object) -> bytes:
+def _place_memory(buffer: t.Buffer, regions: object) -> t.Buffer:
     """The received message with addresses of new memory in its descriptors (M29)."""
     size = layout.HEADER.unpack_from(buffer)[1]
     received = layout.parse(buffer[:size])
@@ -136,7 +136,7 @@ def _place_memory(buffer: bytes, regions: object) -> bytes:
             descriptor = descriptor._replace(address=memory.place(next(remaining)))
         parts.append(descriptor.pack())
     body = b"".join(parts)
-    return buffer[: layout.BODY_SIZE] + body + buffer[layout.BODY_SIZE + len(body) :]
+    return b"".join((buffer[: layout.BODY_SIZE], body, buffer[layout.BODY_SIZE + len(body) :]))
 
 
 def mach_msg_destroy(calls: Calls, msg: bytes | bytearray) -> None:

@@ -1,11 +1,14 @@
 """The native primitive: a single-producer, single-consumer ring of variable-size entries in shared memory.
 
-``layout``   offsets, limits and answers       ``queue``   the ring
-``memory``   loads, stores and fences
+``layout``   offsets, limits and answers       ``queue``      the ring
+``memory``   loads, stores and fences          ``doorbell``   the word by which a sleeper is woken
+``mapping``  memory without a descriptor
 
-Imports nothing of machport but the error classes.  Never knows descriptors, ports or waiting.
+Imports nothing of machport but the error classes.  Never knows descriptors or ports, or how somebody sleeps.
 """
 
+from machport.ring.doorbell import Doorbell
+from machport.ring.mapping import map_shared
 from machport.ring.queue import Ring, is_compiled
 
-__all__ = ["Ring", "is_compiled"]
+__all__ = ["Doorbell", "Ring", "is_compiled", "map_shared"]

@@ -8,6 +8,9 @@ cdef enum:
     TAIL = 8
     RING = 12
 
+    SPREAD_TAIL = 64
+    SPREAD_RING = 128
+
     MEMORY_HEADER_SIZE = 12
     ENTRY_HEADER_SIZE = 4
     MEMORY_APPENDIX_SIZE = 28

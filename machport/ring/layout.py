@@ -14,6 +14,11 @@ HEAD: Final = 4  #: offset of the next entry to read, 0...Q; written by the cons
 TAIL: Final = 8  #: offset where the next entry goes, 0...Q; written by the producer
 RING: Final = 12  #: the Q bytes of the ring
 
+# The same where nobody else reads the layout, with what each side writes on cache lines of its own: no capacity field,
+# HEAD at 0.
+SPREAD_TAIL: Final = 64
+SPREAD_RING: Final = 128
+
 # Sizes, in bytes.
 MEMORY_HEADER_SIZE: Final = 12
 ENTRY_HEADER_SIZE: Final = 4

@@ -4,13 +4,16 @@
 # Nothing here checks an offset; queue.py has checked it against the trusted capacity.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t, uintptr_t
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
 cdef extern from *:
     """
+    #include <sched.h>
     #include <stdatomic.h>
     #include <stdint.h>
+    #include <time.h>
 
     /* A lock behind a u32 would be private to each process: the other side would never see it. */
     _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "32-bit atomics must be lock-free");
@@ -26,6 +29,44 @@ cdef extern from *:
     }
     static inline void machport_fence(void) {
         atomic_thread_fence(memory_order_seq_cst);
+    }
+    static inline uint32_t machport_exchange(char *memory, size_t offset, uint32_t value) {
+        return atomic_exchange_explicit((_Atomic uint32_t *)(memory + offset), value, memory_order_seq_cst);
+    }
+
+    /* The first looks are for a peer that runs on another core.  Few, because one that waits for this core gets it
+       only by the yield. */
+    #define MACHPORT_PAUSES 8
+
+    static inline void machport_pause(void) {
+    #if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+    #elif defined(__aarch64__)
+        __asm__ volatile("yield");
+    #endif
+    }
+    static inline uint64_t machport_now(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    }
+    static inline int machport_look(const char *memory, size_t offset, uint32_t value, uint64_t nanoseconds) {
+        int found = machport_load_acquire(memory, offset) != value;
+        if (found || nanoseconds == 0)
+            return found;
+        for (int i = 0; i < MACHPORT_PAUSES; i++) {
+            machport_pause();
+            if (machport_load_acquire(memory, offset) != value)
+                return 1;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        uint64_t end = machport_now() + nanoseconds;
+        do {
+            sched_yield();
+            found = machport_load_acquire(memory, offset) != value;
+        } while (!found && machport_now() < end);
+        Py_END_ALLOW_THREADS
+        return found;
     }
 
     /* Entries start at any byte.  Volatile: the peer may write meanwhile, and a compiler that read a size a second
@@ -43,6 +84,8 @@ cdef extern from *:
     uint32_t load_acquire "machport_load_acquire" (const char *memory, size_t offset) noexcept nogil
     void store_release "machport_store_release" (char *memory, size_t offset, uint32_t value) noexcept nogil
     void fence "machport_fence" () noexcept nogil
+    uint32_t exchange "machport_exchange" (char *memory, size_t offset, uint32_t value) noexcept nogil
+    bint look "machport_look" (const char *memory, size_t offset, uint32_t value, uint64_t nanoseconds) noexcept
     uint32_t get_u32 "machport_get_u32" (const char *memory, size_t offset) noexcept nogil
     void put_u32 "machport_put_u32" (char *memory, size_t offset, uint32_t value) noexcept nogil
 
@@ -50,6 +93,11 @@ cdef extern from "Python.h":
     Py_buffer *PyMemoryView_GET_BUFFER(object view)
     object PyMemoryView_FromObject(object data)
     bint PyBuffer_IsContiguous(Py_buffer *buffer, char order)
+
+cdef extern from "sys/mman.h":
+    void *mmap(void *address, size_t size, int protection, int flags, int descriptor, long offset)
+    void *MAP_FAILED
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_FIXED
 
 cdef enum:
     NATIVE = 1
@@ -61,6 +109,16 @@ cdef inline char *address(object view) noexcept:
 
 cdef inline bint aligned(const char *memory) noexcept:
     return <uintptr_t>memory % sizeof(uint32_t) == 0
+
+
+cdef inline int map_over(char *memory, size_t size, int descriptor) except -1:
+    if mmap(memory, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED:
+        PyErr_SetFromErrno(OSError)
+    return 0
+
+
+cdef inline int check_signals() except -1:
+    return PyErr_CheckSignals()
 
 
 cdef inline object readable(object data):

@@ -8,7 +8,9 @@ writes somewhere in C.
 
 from __future__ import annotations
 
+import os
 import struct
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -49,6 +51,37 @@ def store_release(memory: memoryview, offset: int, value: int) -> None:
 
 def fence() -> None:
     """A sequentially consistent fence: the only order between a store before and a load after."""
+
+
+def exchange(memory: memoryview, offset: int, value: int) -> int:
+    """Store a u32 and return what was there, in one step and in one order with all other exchanges and fences."""
+    before: int = _U32.unpack_from(memory, offset)[0]
+    _U32.pack_into(memory, offset, value)
+    return before
+
+
+def look(memory: memoryview, offset: int, value: int, nanoseconds: int) -> bool:
+    """Wait, without sleeping, until the u32 is another than ``value``, for at most about this time; whether it is.
+
+    What the other side wrote before it stored the other value is visible then.
+    """
+    if load_acquire(memory, offset) != value:
+        return True
+    end = time.monotonic_ns() + nanoseconds
+    while time.monotonic_ns() < end:
+        os.sched_yield()
+        if load_acquire(memory, offset) != value:
+            return True
+    return False
+
+
+def map_over(memory: memoryview, size: int, descriptor: int) -> None:
+    """Let the pages at ``memory`` be those behind a descriptor.  Not possible from here."""
+    raise NotImplementedError
+
+
+def check_signals() -> None:
+    """Run handlers of signals that have arrived; what they raise is raised.  The interpreter does so by itself."""
 
 
 def get_u32(memory: memoryview, offset: int) -> int:

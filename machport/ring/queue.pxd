@@ -22,6 +22,9 @@ cdef class Ring:
     cdef object _view
     cdef object _entries
     cdef char *_memory
+    cdef uint32_t _head_at
+    cdef uint32_t _tail_at
+    cdef uint32_t _ring_at
 
     cdef uint64_t _entry_at
     cdef uint64_t _entry_size
@@ -32,6 +35,9 @@ cdef class Ring:
     # the producer
     @cython.locals(size=uint64_t, head=uint64_t, tail=uint64_t, at=int64_t)
     cpdef int enqueue(self, object data) except -1
+
+    @cython.locals(size=uint64_t, head=uint64_t, tail=uint64_t, at=int64_t, target=uint64_t)
+    cpdef int enqueue_parts(self, object parts) except -1
 
     @cython.locals(head=uint64_t, tail=uint64_t, at=int64_t)
     cpdef int enqueue_blank(self, uint64_t size) except -1
@@ -57,6 +63,15 @@ cdef class Ring:
 
     @cython.locals(head=uint64_t, tail=uint64_t)
     cpdef object peek(self)
+
+    @cython.locals(head=uint64_t)
+    cpdef bint look(self, uint64_t nanoseconds) except -1
+
+    @cython.locals(head=uint64_t, tail=uint64_t)
+    cpdef int64_t next_size(self) noexcept
+
+    @cython.locals(head=uint64_t, tail=uint64_t, left=uint64_t, count=uint64_t)
+    cpdef uint64_t unread(self) noexcept
 
     @cython.locals(head=uint64_t, tail=uint64_t)
     cpdef object dequeue(self)

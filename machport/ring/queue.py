@@ -13,8 +13,8 @@ Nothing that the other side writes is believed.  ``head`` and ``tail`` are read 
 locals, a size once into this object's own fields, and each is compared with the capacity before it is used
 (Q13, Q39 to Q42).
 
-No operation lets go of the interpreter lock, not even to copy.  So two threads that use the same side of a
-compiled ring take turns, and need no lock of their own.
+No operation but :meth:`Ring.look` lets go of the interpreter lock, not even to copy.  So two threads that use
+the same side of a compiled ring take turns, and need no lock of their own.
 """
 
 from __future__ import annotations
@@ -64,13 +64,17 @@ class Ring:
         absence: ``EMPTY`` or ``CORRUPT``: why the consumer's last call gave nothing, or less than asked.
     """
 
-    def __init__(self, buffer: WriteableBuffer, capacity: int, *, one_process: bool = False) -> None:
+    def __init__(
+        self, buffer: WriteableBuffer, capacity: int, *, one_process: bool = False, spread: bool = False
+    ) -> None:
         """Use ``buffer``: 12 bytes of header, ``capacity`` bytes of ring, and perhaps an appendix.
 
         Args:
             buffer: writable contiguous bytes, for example a shared ``mmap``.
             capacity: the trusted Q, in bytes.
             one_process: both sides are in this process.  The interpreted form works in no other case.
+            spread: a ring of machport's own, not of the published layout: a header of 128 bytes, in which the sides
+                do not share a cache line.
 
         Raises:
             QueueMisuse: the buffer cannot hold such a ring, or the interpreted form was asked to serve two
@@ -85,9 +89,10 @@ class Ring:
         view = memoryview(buffer).cast("B")
         if view.readonly:
             raise QueueMisuse("the memory of a ring must be writable; this buffer is read-only")
-        if not 0 <= capacity <= layout.MAX_QUEUE_SIZE or layout.MEMORY_HEADER_SIZE + capacity > view.nbytes:
+        header = layout.SPREAD_RING if spread else layout.MEMORY_HEADER_SIZE
+        if not 0 <= capacity <= layout.MAX_QUEUE_SIZE or header + capacity > view.nbytes:
             raise QueueMisuse(
-                f"a ring of {capacity} bytes needs {layout.MEMORY_HEADER_SIZE} + {capacity} bytes of memory,"
+                f"a ring of {capacity} bytes needs {header} + {capacity} bytes of memory,"
                 f" and this buffer has {view.nbytes}",
                 rule="Q36",
             )
@@ -97,6 +102,9 @@ class Ring:
         self._entries = view.toreadonly()
         self._memory = memory.address(view)
         self.capacity = capacity
+        self._head_at = 0 if spread else layout.HEAD
+        self._tail_at = layout.SPREAD_TAIL if spread else layout.TAIL
+        self._ring_at = header
         self.enqueued = 0
         self.dequeued = 0
         self.wakes = 0
@@ -114,12 +122,12 @@ class Ring:
     @property
     def head(self) -> int:
         """The field as it stands; a hostile consumer may have written anything."""
-        return memory.load_relaxed(self._memory, layout.HEAD)
+        return memory.load_relaxed(self._memory, self._head_at)
 
     @property
     def tail(self) -> int:
         """The field as it stands; a hostile producer may have written anything."""
-        return memory.load_relaxed(self._memory, layout.TAIL)
+        return memory.load_relaxed(self._memory, self._tail_at)
 
     # The producer
 
@@ -135,22 +143,43 @@ class Ring:
         size = memory.length(source)
         if size > layout.MAX_ENTRY_SIZE:
             return self._refuse(layout.TOO_LARGE)
-        tail = memory.load_relaxed(self._memory, layout.TAIL)  # our own
-        head = memory.load_acquire(self._memory, layout.HEAD)  # pairs with the release in _release
+        tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
+        head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
         if head > self.capacity or tail > self.capacity:
             return self._refuse(layout.BROKEN)
         at = place(head, tail, size, self.capacity)
         if at < 0:
             return self._refuse(layout.FULL)
-        memory.copy_in(self._memory, layout.RING + layout.ENTRY_HEADER_SIZE + at, source, size)
+        memory.copy_in(self._memory, self._ring_at + layout.ENTRY_HEADER_SIZE + at, source, size)
+        return self._publish(head, tail, at, size)
+
+    def enqueue_parts(self, parts: Sequence[ReadableBuffer]) -> int:
+        """Copy ``parts``, one behind the other, into the ring as one entry; answers as :meth:`enqueue` does."""
+        sources = [memory.readable(part) for part in parts]
+        size = 0
+        for source in sources:
+            size += memory.length(source)
+        if size > layout.MAX_ENTRY_SIZE:
+            return self._refuse(layout.TOO_LARGE)
+        tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
+        head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
+        if head > self.capacity or tail > self.capacity:
+            return self._refuse(layout.BROKEN)
+        at = place(head, tail, size, self.capacity)
+        if at < 0:
+            return self._refuse(layout.FULL)
+        target = self._ring_at + layout.ENTRY_HEADER_SIZE + at
+        for source in sources:
+            memory.copy_in(self._memory, target, source, memory.length(source))
+            target += memory.length(source)
         return self._publish(head, tail, at, size)
 
     def enqueue_blank(self, size: int) -> int:
         """Add an entry of ``size`` bytes with undefined content; answers as :meth:`enqueue` does (Q26)."""
         if size > layout.MAX_ENTRY_SIZE:
             return self._refuse(layout.TOO_LARGE)
-        tail = memory.load_relaxed(self._memory, layout.TAIL)  # our own
-        head = memory.load_acquire(self._memory, layout.HEAD)  # pairs with the release in _release
+        tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
+        head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
         if head > self.capacity or tail > self.capacity:
             return self._refuse(layout.BROKEN)
         at = place(head, tail, size, self.capacity)
@@ -166,8 +195,8 @@ class Ring:
             refused the next one if there is a next one.
         """
         sources = [memory.readable(data) for data in entries]
-        tail = memory.load_relaxed(self._memory, layout.TAIL)  # our own
-        head = memory.load_acquire(self._memory, layout.HEAD)  # pairs with the release in _release
+        tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
+        head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
         if head > self.capacity or tail > self.capacity:
             return 0, self._refuse(layout.BROKEN) if sources else layout.ADDED
         first = tail
@@ -182,13 +211,13 @@ class Ring:
             if at < 0:
                 answer = self._refuse(layout.FULL)
                 break
-            memory.copy_in(self._memory, layout.RING + layout.ENTRY_HEADER_SIZE + at, source, size)
+            memory.copy_in(self._memory, self._ring_at + layout.ENTRY_HEADER_SIZE + at, source, size)
             self._write_size(tail, at, size)
             tail = at + layout.ENTRY_HEADER_SIZE + size
             count += 1
         if count:
             # The consumer never saw the tails between, so Q27's "old tail" is that before the batch.
-            memory.store_release(self._memory, layout.TAIL, tail)  # pairs with the acquire in _find
+            memory.store_release(self._memory, self._tail_at, tail)  # pairs with the acquire in _find
             self.enqueued += count
             if self._consumer_may_sleep(head, first):
                 answer |= layout.WAKE
@@ -207,8 +236,8 @@ class Ring:
         if size > layout.MAX_ENTRY_SIZE:
             self._refuse(layout.TOO_LARGE)
             return None
-        tail = memory.load_relaxed(self._memory, layout.TAIL)  # our own
-        head = memory.load_acquire(self._memory, layout.HEAD)  # pairs with the release in _release
+        tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
+        head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
         if head > self.capacity or tail > self.capacity:
             self._refuse(layout.BROKEN)
             return None
@@ -219,7 +248,7 @@ class Ring:
         self._reserved_at = at
         self._reserved_size = size
         self._reserved_tail = tail
-        start = layout.RING + layout.ENTRY_HEADER_SIZE + at
+        start = self._ring_at + layout.ENTRY_HEADER_SIZE + at
         return self._view[start : start + size]
 
     def commit(self) -> int:
@@ -228,10 +257,10 @@ class Ring:
         Raises:
             QueueMisuse: nothing is reserved, or another entry has taken the room since.
         """
-        tail = memory.load_relaxed(self._memory, layout.TAIL)  # our own
+        tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
         if self._reserved_at < 0 or self._reserved_tail != tail:
             raise QueueMisuse("no room is reserved; commit once for each reserve, with no enqueue between")
-        head = memory.load_acquire(self._memory, layout.HEAD)  # pairs with the release in _release
+        head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
         at = self._reserved_at
         self._reserved_at = -1
         return self._publish(head, tail, at, self._reserved_size)
@@ -240,15 +269,15 @@ class Ring:
         """Make the entry at ``at``, whose data is in place, visible."""
         self._write_size(tail, at, size)
         tail_now = at + layout.ENTRY_HEADER_SIZE + size
-        memory.store_release(self._memory, layout.TAIL, tail_now)  # pairs with the acquire in _find
+        memory.store_release(self._memory, self._tail_at, tail_now)  # pairs with the acquire in _find
         self.enqueued += 1
         return layout.WAKE if self._consumer_may_sleep(head, tail) else layout.ADDED
 
     def _write_size(self, tail: int, at: int, size: int) -> None:
-        memory.put_u32(self._memory, layout.RING + at, size)
+        memory.put_u32(self._memory, self._ring_at + at, size)
         if at != tail and self.capacity - tail >= layout.ENTRY_HEADER_SIZE:
             # The marker: a size that cannot fit here sends the reader to offset 0 (Q5, Q9).
-            memory.put_u32(self._memory, layout.RING + tail, size)
+            memory.put_u32(self._memory, self._ring_at + tail, size)
 
     def _consumer_may_sleep(self, head: int, tail: int) -> bool:
         """After publishing behind the old ``tail``: could the consumer have seen an empty ring (Q27)?"""
@@ -256,7 +285,7 @@ class Ring:
             # Pairs with the fence in _release: either the consumer's next look finds our tail, or we find its
             # head.
             memory.fence()
-            if memory.load_relaxed(self._memory, layout.HEAD) != tail:
+            if memory.load_relaxed(self._memory, self._head_at) != tail:
                 return False
         self.wakes += 1
         return True
@@ -270,9 +299,44 @@ class Ring:
 
     def data_available(self) -> bool:
         """Whether head and tail differ; says nothing about what stands there (Q19)."""
-        head = memory.load_relaxed(self._memory, layout.HEAD)  # our own
-        tail = memory.load_acquire(self._memory, layout.TAIL)  # pairs with the release in _publish
+        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         return head != tail
+
+    def look(self, nanoseconds: int) -> bool:
+        """Wait for an entry without sleeping, for at most about this time; whether there is one.
+
+        Lets go of the interpreter lock, and again and again of the processor, unless the entry comes at once.  Signals
+        that arrived meanwhile are handled before this returns False, and what their handlers raise is raised.
+        """
+        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        if memory.look(self._memory, self._tail_at, head, nanoseconds):
+            return True
+        memory.check_signals()
+        return False
+
+    def next_size(self) -> int:
+        """Bytes of the next entry, which stays; ``EMPTY`` or ``CORRUPT`` if there is none."""
+        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
+        return self._entry_size if self._find(head, tail) else self.absence
+
+    def unread(self) -> int:
+        """How many entries are in the ring; for the producer, who asks how far the consumer came.
+
+        Counts the entries before anything that is not one, so a consumer that writes nonsense deceives only itself.
+        """
+        head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
+        tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
+        count = 0
+        left = self.capacity
+        while self._find(head, tail):
+            if self._entry_size + layout.ENTRY_HEADER_SIZE > left:
+                break
+            left -= self._entry_size + layout.ENTRY_HEADER_SIZE
+            head = self._entry_at + self._entry_size - self._ring_at
+            count += 1
+        return count
 
     def peek(self) -> memoryview | None:
         """The next entry in place, read-only, or None; nothing moves (Q20 to Q22).
@@ -280,16 +344,16 @@ class Ring:
         The view stays readable for ever.  Its content is the entry's only until the entry is dequeued, and a
         hostile producer can change it even before: whoever distrusts it copies before checking.
         """
-        head = memory.load_relaxed(self._memory, layout.HEAD)  # our own
-        tail = memory.load_acquire(self._memory, layout.TAIL)  # pairs with the release in _publish
+        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return None
         return self._entries[self._entry_at : self._entry_at + self._entry_size]
 
     def dequeue(self) -> bytes | None:
         """Take the next entry, or None with the reason in ``absence``."""
-        head = memory.load_relaxed(self._memory, layout.HEAD)  # our own
-        tail = memory.load_acquire(self._memory, layout.TAIL)  # pairs with the release in _publish
+        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return None
         data = memory.take(self._memory, self._entry_at, self._entry_size)
@@ -304,8 +368,8 @@ class Ring:
             buffer means that nothing was copied and that the entry is still next (Q23).
         """
         target = memory.writable(buffer)
-        head = memory.load_relaxed(self._memory, layout.HEAD)  # our own
-        tail = memory.load_acquire(self._memory, layout.TAIL)  # pairs with the release in _publish
+        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return self.absence
         if self._entry_size <= memory.length(target):
@@ -315,8 +379,8 @@ class Ring:
 
     def skip(self) -> int:
         """Take the next entry unseen: its size in bytes, or ``EMPTY`` or ``CORRUPT``."""
-        head = memory.load_relaxed(self._memory, layout.HEAD)  # our own
-        tail = memory.load_acquire(self._memory, layout.TAIL)  # pairs with the release in _publish
+        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return self.absence
         self._consume(tail)
@@ -329,8 +393,8 @@ class Ring:
         ``absence``.
         """
         batch: list[bytes] = []
-        head = memory.load_relaxed(self._memory, layout.HEAD)  # our own
-        tail = memory.load_acquire(self._memory, layout.TAIL)  # pairs with the release in _publish
+        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         taken = 0
         # A tail that no sequence of entries reaches would lead round the ring for ever; honest entries of one
         # moment never take more than the ring.
@@ -341,7 +405,7 @@ class Ring:
                 break
             left -= self._entry_size + layout.ENTRY_HEADER_SIZE
             batch.append(memory.take(self._memory, self._entry_at, self._entry_size))
-            head = self._entry_at + self._entry_size - layout.RING
+            head = self._entry_at + self._entry_size - self._ring_at
             taken += 1
         if taken:
             self._release(head, tail)
@@ -361,26 +425,26 @@ class Ring:
     def _find_at(self, head: int) -> bool:
         # With fewer bytes left than a size takes, reading one would leave the ring (Q8).
         if self.capacity - head >= layout.ENTRY_HEADER_SIZE:
-            size = memory.get_u32(self._memory, layout.RING + head)
+            size = memory.get_u32(self._memory, self._ring_at + head)
             if size <= self.capacity - head - layout.ENTRY_HEADER_SIZE:
-                self._entry_at = layout.RING + head + layout.ENTRY_HEADER_SIZE
+                self._entry_at = self._ring_at + head + layout.ENTRY_HEADER_SIZE
                 self._entry_size = size
                 return True
         # The producer wrapped: what stands here is a marker or nothing, and the entry is at 0 (Q6, Q9).
         if self.capacity < layout.ENTRY_HEADER_SIZE:
             return False
-        size = memory.get_u32(self._memory, layout.RING)
-        self._entry_at = layout.RING + layout.ENTRY_HEADER_SIZE
+        size = memory.get_u32(self._memory, self._ring_at)
+        self._entry_at = self._ring_at + layout.ENTRY_HEADER_SIZE
         self._entry_size = size
         return size <= self.capacity - layout.ENTRY_HEADER_SIZE
 
     def _consume(self, tail: int) -> None:
         """Give the room of the entry found back to the producer."""
-        self._release(self._entry_at + self._entry_size - layout.RING, tail)
+        self._release(self._entry_at + self._entry_size - self._ring_at, tail)
         self.dequeued += 1
 
     def _release(self, head: int, tail: int) -> None:
-        memory.store_release(self._memory, layout.HEAD, head)  # pairs with the producer's acquire of head
+        memory.store_release(self._memory, self._head_at, head)  # pairs with the producer's acquire of head
         if head == tail:
             # The ring looks empty and the consumer may sleep now.  Pairs with the fence in
             # _consumer_may_sleep (Q25).

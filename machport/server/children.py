@@ -39,7 +39,7 @@ class Children:
     """
 
     def __init__(
-        self, kernel: Kernel, watch: Callable[[int, Callable[[int], None]], bool], unwatch: Callable[[int], None]
+        self, kernel: Kernel, watch: Callable[[int, Callable[[int], object]], bool], unwatch: Callable[[int], None]
     ) -> None:
         self._kernel = kernel
         self._watch = watch

@@ -1,6 +1,6 @@
-"""One task's connection: who is at the other end, and the sockets of its threads.
+"""One task's connection: who is at the other end, and the channels of its threads.
 
-Knows credentials and packets.  Never knows what a trap means.
+Knows credentials, packets and rings.  Never knows what a trap means.
 """
 
 from __future__ import annotations
@@ -12,18 +12,24 @@ import os
 import socket
 import struct
 import termios
+from collections import deque
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from machport.abi.errors import ProtocolError
 from machport.carrier import packet
+from machport.carrier.rings import RingPair
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
+from machport.ring import Ring, layout
 from machport.server.closer import Closer
 from machport.server.dispatch import Answer
 
 _SO_PEERPIDFD: Final = 77
 _UCRED: Final = struct.Struct("3i")
 _INT: Final = struct.Struct("i")
+#: Messages whose answers may be unread before it is found out which of them were read.
+_DELIVERED_MAX: Final = 256
 
 
 class Peer(NamedTuple):
@@ -59,28 +65,57 @@ def attest(sock: socket.socket) -> Peer:
 
 
 class Channel:
-    """One thread's way to its kernel: at most one trap under way, at most one answer not yet written."""
+    """One thread's way to its kernel: at most one trap under way, and answers not yet written.
 
-    __slots__ = ("client", "closer", "deadline", "delivered", "outbox", "reset", "sock", "waiter")
+    The channel that a connection begins with has only its socket; those of threads have rings as well.  An answer goes
+    the way that its trap came.
 
-    def __init__(self, sock: socket.socket, closer: Closer) -> None:
+    Attributes:
+        waiter: the call that the thread is blocked in.
+        left: messages that its ``receive_many`` may still take.
+        deadline: when the present phase of its call is over, by the monotonic clock.
+        by_ring: the trap under way came by the ring.
+        delivered: the messages in answers, each with the number of its answer in the ring, until the thread reads them.
+        reset: the other side closed its socket with something unread in it, or says that it could not read it.
+        is_busy: the daemon looks at the rings; ``looked_at`` is when it last found a trap there, in nanoseconds.
+    """
+
+    __slots__ = (
+        "by_ring",
+        "client",
+        "closer",
+        "deadline",
+        "delivered",
+        "is_busy",
+        "left",
+        "looked_at",
+        "outbox",
+        "reset",
+        "rings",
+        "sock",
+        "waiter",
+    )
+
+    def __init__(self, sock: socket.socket, closer: Closer, rings: RingPair | None = None) -> None:
         sock.setblocking(False)
         self.closer = closer
         self.sock = sock
+        self.rings = rings
         self.client: Client | None = None
-        #: The call that the thread is blocked in.
         self.waiter: Waiter | None = None
-        #: When its present phase is over, by the monotonic clock.
+        self.left = 0
         self.deadline: float | None = None
-        #: An answer that did not fit into the socket because the thread does not read.
-        self.outbox: Answer | None = None
-        #: The message in the last answer, until the thread shows by its next trap that it has read it.
-        self.delivered: Result | None = None
-        #: The other side closed its socket with something unread in it, or says that it could not read it.
+        self.by_ring = False
+        self.outbox: deque[Answer] = deque()
+        self.delivered: list[tuple[int, Result]] = []
         self.reset = False
+        self.is_busy = False
+        self.looked_at = 0
 
-    def receive(self) -> tuple[bytes, list[int]] | None:
-        """The next trap; None at the end.
+    # In
+
+    def receive(self) -> tuple[bytes | memoryview, list[int]] | None:
+        """The next packet; None at the end.
 
         Raises:
             BlockingIOError: there is none.
@@ -98,32 +133,129 @@ class Channel:
             raise ProtocolError(f"a trap of {len(received[0])} bytes; the longest has {packet.TRAP_MAX}")
         return received
 
-    def send(self, answer: Answer) -> bool:
-        """Write an answer, or keep it until the socket is writable; whether it is written.
+    def next_trap(self) -> bytes | None:
+        """The next trap of the ring, if there is one.
+
+        Raises:
+            ProtocolError: what is in the ring are no entries.
+        """
+        assert self.rings is not None
+        trap = self.rings.down.dequeue()
+        if trap is None and self.rings.down.absence == layout.CORRUPT:
+            raise ProtocolError("its ring has no entries, but nonsense")
+        return trap
+
+    def begin(self, *, by_ring: bool) -> None:
+        """A trap has come: the thread has read what it was answered, unless it sent this one before."""
+        self.by_ring = by_ring
+        if self.delivered and (not by_ring or len(self.delivered) > _DELIVERED_MAX or not self._up.data_available()):
+            self.delivered = self._unread()
+
+    # Out
+
+    def answer(self, answer: Answer) -> bool:
+        """Write an answer, or keep it until there is room for it; whether it is written.
 
         Raises:
             OSError: the other side is gone, or it is not possible to send this.
+            LimitReached: there is no memory for it.
+            ProtocolError: the other side has spoiled its ring.
         """
-        self.outbox = answer
+        self.outbox.append(answer)
+        return len(self.outbox) == 1 and self.flush()
+
+    def flush(self) -> bool:
+        """Write the answers that there is room for; whether none is left.  Raises as ``answer`` does."""
+        while self.outbox:
+            if not self._write(self.outbox[0]):
+                return False
+            answer = self.outbox.popleft()
+            if answer.gives_descriptors:
+                self.closer.close(answer.descriptors)
+            if answer.rings is not None:
+                self.rings = answer.rings
+                self.delivered.clear()
+        return True
+
+    def waits_for_socket(self) -> bool:
+        """Whether it is the socket that the next answer waits for."""
+        if not self.outbox or not self.by_ring:
+            return bool(self.outbox)
+        answer = self.outbox[0]
+        return self._goes_by_socket(answer) and not answer.is_on_socket
+
+    def _goes_by_socket(self, answer: Answer) -> bool:
+        assert self.rings is not None
+        return bool(answer.descriptors) or answer.size > self.rings.longest
+
+    def _write(self, answer: Answer) -> bool:
+        if not self.by_ring:
+            if not self._write_to_socket(answer):
+                return False
+            if answer.result is not None:
+                self.delivered.append((0, answer.result))
+            return True
+        rings = self.rings
+        assert rings is not None
+        parts = answer.parts
+        if self._goes_by_socket(answer):
+            # The entry for it comes after it, and stands for it.
+            if not answer.is_on_socket and not self._write_to_socket(answer):
+                return False
+            answer.is_on_socket = True
+            parts = ()
+        if not self._enqueue(rings, parts):
+            return False
+        if answer.result is not None:
+            self.delivered.append((rings.up.enqueued, answer.result))
+        if rings.thread_bell.ring():
+            with contextlib.suppress(OSError):
+                # Who does not read does not sleep; and who is gone shows it by the end of its socket.
+                packet.wake(self.sock)
+        return True
+
+    def _enqueue(self, rings: RingPair, parts: Sequence[bytes | memoryview]) -> bool:
+        outcome = rings.up.enqueue_parts(parts)
+        if outcome & layout.FULL:
+            # The thread rings when it has made room; it may have done so meanwhile.
+            rings.daemon_bell.arm()
+            outcome = rings.up.enqueue_parts(parts)
+        if outcome & (layout.BROKEN | layout.TOO_LARGE):
+            raise ProtocolError("its ring is out of order")
+        return not outcome & layout.FULL
+
+    def _write_to_socket(self, answer: Answer) -> bool:
         try:
-            packet.send(self.sock, answer.payload, answer.descriptors)
+            packet.send_parts(self.sock, answer.parts, answer.descriptors)
         except BlockingIOError:
             if not answer.gives_descriptors:
                 # These files may be closed, and their numbers be those of others, before it is written.
-                copies = [os.dup(descriptor) for descriptor in answer.descriptors]
-                self.outbox = answer._replace(descriptors=copies, gives_descriptors=True)
+                answer.descriptors = [os.dup(descriptor) for descriptor in answer.descriptors]
+                answer.gives_descriptors = True
             return False
-        self._drop_outbox()
         return True
 
-    def _drop_outbox(self) -> None:
-        answer, self.outbox = self.outbox, None
-        if answer is not None and answer.gives_descriptors:
-            self.closer.close(answer.descriptors)
+    # The end
 
-    def was_read(self) -> bool:
+    def unread(self) -> list[Result]:
+        """The messages in answers that the thread has not read, in their order."""
+        kept = [answer.result for answer in self.outbox if answer.result is not None]
+        return [result for _, result in self._unread()] + kept
+
+    def _unread(self) -> list[tuple[int, Result]]:
+        if not self.by_ring:
+            return [] if self._socket_was_read() else self.delivered
+        read = self._up.enqueued - self._up.unread()
+        return [delivered for delivered in self.delivered if delivered[0] > read]
+
+    @property
+    def _up(self) -> Ring:
+        assert self.rings is not None
+        return self.rings.up
+
+    def _socket_was_read(self) -> bool:
         """Whether the other side took the last answer out of its socket before it ended or closed it."""
-        if self.outbox is not None or self.reset:
+        if self.reset:
             return False
         with contextlib.suppress(OSError):
             # In this order: what is thrown away by closing leaves the socket after the error is set.
@@ -138,7 +270,10 @@ class Channel:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._drop_outbox()
+        for answer in self.outbox:
+            if answer.gives_descriptors:
+                self.closer.close(answer.descriptors)
+        self.outbox.clear()
         self.sock.close()
 
 

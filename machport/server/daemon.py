@@ -1,50 +1,51 @@
 """The daemon: one process and one loop around one kernel.
 
-A trap is read, carried out and answered before the next; what a call changes for other threads is answered right
-after it.  A client that breaks the protocol, does not read, or dies costs its own connection.
+Connections begin and end here, and deaths, deadlines and sockets are waited for; traps are carried out by ``traps``.
+A client that breaks the protocol, does not read, or dies costs its own connection.
 """
 
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import logging
 import os
 import resource
-import selectors
+import select
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import LimitReached, ProtocolError
-from machport.carrier import hello
-from machport.kernel import messages, tasks
+from machport.carrier import hello, rings
+from machport.kernel import tasks
 from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
-from machport.kernel.waiter import Result, Waiter
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer, attest
-from machport.server.dispatch import Answer, OpenFile, dispatch, msg_answer
+from machport.server.dispatch import Answer, OpenFile
+from machport.server.traps import Traps
 
 _log: Final = logging.getLogger("machport.daemon")
-_READ: Final = selectors.EVENT_READ
-_WRITE: Final = selectors.EVENT_WRITE
+_READ: Final = select.EPOLLIN
+_WRITE: Final = select.EPOLLOUT
 #: Descriptors that connections and files of clients may not use up: for long messages and answers on their way.
 _DESCRIPTOR_RESERVE: Final = 64
 #: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
 _LONGEST_SLEEP: Final = 3600.0
-#: Deadlines of calls that were served before, which are kept until they would come or are more than this.
-_STALE_DEADLINES: Final = 1000
+#: Numbers of the calls that the daemon carries out itself.
+_OWN_CALLS: Final = frozenset(
+    trap.number for trap in (t.INTERRUPT, t.ABANDON, t.THREAD, t.WIDEN, t.TICKET, t.WATCH, t.TASK_CREATE)
+)
+#: What is called with the events of a descriptor.
+Callback = Callable[[int], object]
 
 
 class Daemon:
@@ -63,13 +64,10 @@ class Daemon:
         self._idle_since: float | None = time.monotonic()
         self._running = True
         self._clients: dict[Task, Client] = {}
-        self._waiting: dict[Waiter, Channel] = {}
-        self._deadlines: list[tuple[float, int, Channel]] = []
-        self._order = itertools.count()
-        self._settling = False
-        self._broken: deque[tuple[Channel, str]] = deque()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(listener, _READ, lambda _: self._accept())
+        self.traps = Traps(self.kernel, self.bootstrap, self._own_call, self._wait_writable, self._released)
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callback] = {}
+        self._register(listener, lambda _: self._accept())
         self._closer = Closer()
         self._children = Children(self.kernel, self._register, self._let_go)
         limit = _raise_descriptor_limit()
@@ -79,20 +77,34 @@ class Daemon:
     def run(self) -> None:
         """Serve until ``stop``, or until nobody has been there for ``idle_exit`` seconds."""
         while self._running:
-            for key, events in self._selector.select(self._time_to_sleep()):
-                if self._is_registered(key):
-                    key.data(events)
+            busy = self.traps.look()
+            self._settle()
+            ready = self._epoll.poll(0 if busy else self._time_to_sleep())
+            for descriptor, events, callback in [(fd, events, self._callbacks[fd]) for fd, events in ready]:
+                # What one event ends may have been ready, too, and its number be used again.
+                if self._callbacks.get(descriptor) is callback:
+                    callback(events)
                     self._settle()
-            self._expire()
+            self.traps.expire()
+            self._settle()
             if self._idle_since is not None and self._idle_exit is not None:
                 self._running &= time.monotonic() < self._idle_since + self._idle_exit
 
-    def _is_registered(self, key: selectors.SelectorKey) -> bool:
-        """Whether an event is still wanted: what one event ends may have been ready, too, and its number used again."""
+    def _register(self, file: socket.socket | int, callback: Callback) -> bool:
+        descriptor = file if isinstance(file, int) else file.fileno()
         try:
-            return self._selector.get_key(key.fd).data is key.data
-        except KeyError:
+            self._epoll.register(descriptor, _READ)
+        except OSError as error:
+            _log.warning("a descriptor cannot be watched: %s", error.strerror)
             return False
+        self._callbacks[descriptor] = callback
+        return True
+
+    def _unregister(self, file: socket.socket | int) -> None:
+        """Stop watching a descriptor, if it is watched."""
+        descriptor = file if isinstance(file, int) else file.fileno()
+        if self._callbacks.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
     def stop(self) -> None:
         """Let ``run`` return after what it is doing."""
@@ -106,7 +118,7 @@ class Daemon:
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         for number in signals:
             signal.signal(number, lambda *_: self.stop())
-        self._selector.register(wake_read, _READ, lambda _: wake_read.recv(64))
+        self._register(wake_read, lambda _: wake_read.recv(64))
         self._wake = (wake_read, wake_write)
 
     def close(self) -> None:
@@ -117,36 +129,18 @@ class Daemon:
             for channel in client.channels:
                 channel.shut()
         for client in clients:
-            self._end(client, "the daemon stops")
-        self._selector.close()
+            self._end(client, "the daemon stops", drain=False)
+        self._epoll.close()
         self._listener.close()
         os.close(self._spare)
 
     # Time
 
     def _time_to_sleep(self) -> float | None:
-        ends = [self._deadlines[0][0]] if self._deadlines else []
+        ends = [] if (deadline := self.traps.deadlines.next()) is None else [deadline]
         if self._idle_since is not None and self._idle_exit is not None:
             ends.append(self._idle_since + self._idle_exit)
         return min(max(0.0, min(ends) - time.monotonic()), _LONGEST_SLEEP) if ends else None
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            deadline, _, channel = heapq.heappop(self._deadlines)
-            if channel.deadline == deadline and channel.waiter is not None:
-                messages.expire(self.kernel, channel.waiter)
-                self._settle()
-
-    def _arm(self, channel: Channel, waiter: Waiter) -> None:
-        milliseconds = waiter.deadline_ms
-        channel.deadline = None
-        if milliseconds is not None:
-            channel.deadline = time.monotonic() + milliseconds / 1000
-            heapq.heappush(self._deadlines, (channel.deadline, next(self._order), channel))
-            if len(self._deadlines) > _STALE_DEADLINES + 2 * len(self._waiting):
-                self._deadlines = [entry for entry in self._deadlines if entry[2].deadline == entry[0]]
-                heapq.heapify(self._deadlines)
 
     # Connections
 
@@ -183,24 +177,16 @@ class Daemon:
             self._listener.accept()[0].close()
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
-    def _watch(self, channel: Channel, callback: Callable[[int], None]) -> bool:
+    def _watch(self, channel: Channel, callback: Callback) -> bool:
         """Wait for what comes by a socket; whether the system, and our reserve of descriptors, allow one more."""
         if channel.sock.fileno() >= self._descriptor_limit:
             _log.warning("a connection was refused: %d descriptors are in use", channel.sock.fileno())
             return False
         return self._register(channel.sock, callback)
 
-    def _register(self, file: socket.socket | int, callback: Callable[[int], None]) -> bool:
-        try:
-            self._selector.register(file, _READ, callback)
-        except OSError as error:
-            _log.warning("a descriptor cannot be watched: %s", error.strerror)
-            return False
-        return True
-
     def _let_go(self, descriptor: int) -> None:
         """Neither watch nor keep a descriptor that came from a client any longer."""
-        self._selector.unregister(descriptor)
+        self._unregister(descriptor)
         self._closer.close([descriptor])
 
     def _greet(self, channel: Channel, peer: Peer) -> None:
@@ -210,7 +196,7 @@ class Daemon:
             if received is None:
                 raise ProtocolError("the connection ended before its hello")
             self._closer.close(received[1])
-            greeting = hello.unpack_hello(received[0])
+            greeting = hello.unpack_hello(bytes(received[0]))
             task = self._admit(greeting, peer)
         except BlockingIOError:
             return
@@ -218,7 +204,7 @@ class Daemon:
             _log.warning("process %d was cut off: %s", peer.pid, error)
             if isinstance(error, Refusal):
                 with contextlib.suppress(OSError):
-                    channel.send(Answer(t.pack_refusal(error.code, error.rule, error.says)))
+                    channel.answer(Answer(t.pack_refusal(error.code, error.rule, error.says)))
             self._forget(channel)
             os.close(peer.pidfd)
             self._check_idle()
@@ -231,9 +217,11 @@ class Daemon:
             self._check_idle()
             return
         self._clients[task] = client
-        self._selector.modify(channel.sock, _READ, lambda events: self._serve(channel, events))
+        self._callbacks[channel.sock.fileno()] = lambda events: self._serve(channel, events)
         _log.info("task %s of process %d begins", task.label, peer.pid)
-        self._answer(channel, Answer(b"\0\0\0\0" + task.label.encode()))
+        with contextlib.suppress(OSError):
+            # It may be gone already, which its socket says.
+            channel.answer(Answer(b"\0\0\0\0" + task.label.encode()))
 
     def _admit(self, greeting: hello.Hello, peer: Peer) -> Task:
         if greeting.version != hello.VERSION:
@@ -249,17 +237,24 @@ class Daemon:
         task.label = f"{greeting.label}[{peer.pid}]"
         return task
 
-    def _end(self, client: Client, why: str) -> None:
-        """A task is over: its threads go first, then all its rights."""
+    def _end(self, client: Client, why: str, *, drain: bool = True) -> None:
+        """A task is over: its threads go first, then all its rights.
+
+        Args:
+            drain: what its threads had asked for is carried out before.
+        """
         if self._clients.pop(client.task, None) is None:
             return
         _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
-        self._selector.unregister(client.peer.pidfd)
+        self._unregister(client.peer.pidfd)
         os.close(client.peer.pidfd)
         channels = list(client.channels)
+        if drain:
+            for channel in channels:
+                self.traps.drain(channel)
         for channel in channels:
             # None of them may be given what another had not read.
-            self._interrupt(channel)
+            self.traps.abandon(channel)
         for channel in channels:
             self._close(channel)
         if client.task.active:
@@ -272,30 +267,21 @@ class Daemon:
             self._idle_since = time.monotonic()
 
     def _close(self, channel: Channel) -> None:
-        """A thread is gone: its call is interrupted, and a message that it has not read goes back to its queue."""
+        """A thread is gone: its call is interrupted, and messages that it has not read go back to their queues."""
         client = channel.client
         assert client is not None
         client.channels.discard(channel)
-        self._interrupt(channel)
-        if channel.delivered is not None and not channel.was_read():
-            take_back(self.kernel, client.task, channel.delivered)
+        self.traps.forget(channel)
+        for result in channel.unread():
+            take_back(self.kernel, client.task, result)
         self._forget(channel)
 
-    def _interrupt(self, channel: Channel) -> None:
-        """The call that the thread waits in ends without an answer."""
-        waiter, channel.waiter = channel.waiter, None
-        if waiter is not None:
-            del self._waiting[waiter]
-            messages.abandon(self.kernel, waiter)
-
     def _forget(self, channel: Channel) -> None:
-        channel.deadline = None
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(channel.sock)
+        self._unregister(channel.sock)
         channel.close()
 
     def _hang_up(self, channel: Channel, why: str) -> None:
-        """One connection ends; if it is the task's own, the task does."""
+        """One connection ends; if it is the task's own, or was used to break the protocol, the task does."""
         client = channel.client
         assert client is not None
         if channel is client.control:
@@ -303,14 +289,14 @@ class Daemon:
         elif channel in client.channels:
             self._close(channel)
 
-    # Traps
+    # Packets
 
     def _serve(self, channel: Channel, events: int) -> None:
-        """One event of a client's socket: at most one trap is carried out, so that nobody starves."""
+        """One event of a client's socket: at most one packet is looked at, so that nobody starves."""
         try:
-            if events & _WRITE and channel.outbox is not None:
-                if channel.send(channel.outbox):
-                    self._selector.modify(channel.sock, _READ, lambda events: self._serve(channel, events))
+            if events & _WRITE:
+                if self.traps.flush(channel):
+                    self._epoll.modify(channel.sock, _READ)
                 return
             received = channel.receive()
         except BlockingIOError:
@@ -324,124 +310,96 @@ class Daemon:
         payload, descriptors = received
         client = channel.client
         assert client is not None
-        try:
-            answer = self._trap(channel, payload, descriptors)
-        except Exception as error:
+        if not payload and channel.rings is not None:
             self._closer.close(descriptors)
-            if not isinstance(error, ProtocolError):
-                # A fault of ours.  Whoever met it is cut off, and everybody else goes on.
-                _log.exception("a trap of task %s could not be carried out", client.task.label)
-            self._end(client, f"cut off: {error}")
+            self.traps.attend(channel)
             return
-        if answer is None or not answer.keeps_descriptors:
+        try:
+            self.traps.take(channel, payload, descriptors)
+        except ProtocolError as error:
             self._closer.close(descriptors)
-        if answer is not None:
-            self._answer(channel, answer)
+            self._end(client, f"cut off: {error}", drain=False)
 
-    def _trap(self, channel: Channel, payload: bytes, descriptors: list[int]) -> Answer | None:
-        """Carry out a trap; None if its answer comes later, or never."""
+    def _wait_writable(self, channel: Channel) -> None:
+        self._epoll.modify(channel.sock, _WRITE)
+
+    # Calls on the daemon itself
+
+    def _own_call(
+        self, channel: Channel, number: int, payload: bytes | memoryview, descriptors: list[int]
+    ) -> Answer | None:
+        """Carry out a call that is not the kernel's; None if it is."""
         client = channel.client
         assert client is not None
-        number = t.number_of(payload)
-        if number == t.ABANDON.number:
-            channel.reset = True
-            self._broken.append((channel, "its thread gave its call up"))
+        if descriptors and max(descriptors) >= self._descriptor_limit:
+            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "descriptors", "the daemon has no descriptor left for files")
+        if number not in _OWN_CALLS:
             return None
-        if number == t.INTERRUPT.number:
-            if channel.waiter is not None:
-                messages.interrupt(self.kernel, channel.waiter)
-            return None
-        if channel.waiter is not None:
-            raise ProtocolError("a trap while another of the same thread is under way")
-        channel.delivered = None
-        try:
-            if any(descriptor >= self._descriptor_limit for descriptor in descriptors):
-                raise Refusal(c.KERN_RESOURCE_SHORTAGE, "descriptors", "the daemon has no descriptor left for files")
-            if number == t.THREAD.number:
-                return self._new_thread(client)
-            if number == t.TICKET.number:
-                return self._children.ticket(client.task, t.TICKET.unpack(payload)[0][0])
-            if number == t.WATCH.number:
-                return self._children.watch(client.task, t.WATCH.unpack(payload)[0][0], descriptors)
-            if number == t.TASK_CREATE.number:
-                return self._children.create(client.task, t.TASK_CREATE.unpack(payload)[0][0])
-        except Refusal as refusal:
-            return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
-        outcome = dispatch(self.kernel, client.task, payload, descriptors)
-        if isinstance(outcome, Answer):
-            return outcome
-        if outcome.result is not None:
-            return self._message_answer(channel, outcome.result)
-        channel.waiter = outcome
-        self._waiting[outcome] = channel
-        self._arm(channel, outcome)
-        return None
-
-    def _message_answer(self, channel: Channel, result: Result) -> Answer:
-        if result.received is not None:
-            channel.delivered = result
-        return msg_answer(result)
+        if number == t.THREAD.number:
+            if channel is not client.control:
+                raise ProtocolError("a channel for a thread is asked for where the connection began")
+            return self._new_thread(client)
+        if number == t.WIDEN.number:
+            return self._widen(channel)
+        if number == t.TICKET.number:
+            return self._children.ticket(client.task, t.TICKET.unpack(payload)[0][0])
+        if number == t.WATCH.number:
+            return self._children.watch(client.task, t.WATCH.unpack(payload)[0][0], descriptors)
+        if number == t.TASK_CREATE.number:
+            return self._children.create(client.task, t.TASK_CREATE.unpack(payload)[0][0])
+        raise ProtocolError("a call that is not made this way")
 
     def _new_thread(self, client: Client) -> Answer:
-        try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError as error:
-            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", f"no connection for a thread: {error.strerror}") from None
-        channel = Channel(ours, self._closer)
-        if not self._watch(channel, lambda events: self._serve(channel, events)):
-            channel.close()
-            theirs.close()
-            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", "the daemon has no descriptor for another thread")
+        """A channel for one more thread: the thread's end of its socket, and the memory of its rings."""
+        with contextlib.ExitStack() as undo:
+            try:
+                pair, memory = rings.create(rings.NARROW)
+                undo.callback(os.close, memory)
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                undo.callback(theirs.close)
+            except (OSError, LimitReached) as error:
+                raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", f"nothing is left for a thread: {error}") from None
+            channel = Channel(ours, self._closer, pair)
+            if not self._watch(channel, lambda events: self._serve(channel, events)):
+                channel.close()
+                raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", "the daemon has no descriptor for another thread")
+            undo.pop_all()
         channel.client = client
         client.channels.add(channel)
-        return Answer(t.THREAD.pack_answer(), [theirs.detach()], gives_descriptors=True)
+        pair.daemon_bell.arm()
+        return Answer(t.THREAD.pack_answer(), descriptors=[theirs.detach(), memory], gives_descriptors=True)
 
-    # Answers
+    def _widen(self, channel: Channel) -> Answer:
+        """Wider rings for a thread, which are used from the next trap on."""
+        if not channel.by_ring:
+            raise Refusal(c.KERN_INVALID_ARGUMENT, "widen", "wider rings are asked for by a ring")
+        try:
+            pair, memory = rings.create(rings.WIDE)
+        except LimitReached as error:
+            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "widen", str(error)) from None
+        return Answer(t.WIDEN.pack_answer(), descriptors=[memory], gives_descriptors=True, rings=pair)
+
+    # After each event
 
     def _settle(self) -> None:
-        """Do all that a call has set going, until nothing is left of it.
+        """Do all that a call or a death has set going, until nothing is left of it.
 
-        Threads whose calls are finished get their answers, the bootstrap port is served, connections that turned out
-        to be broken end, and files that nobody has a right to are closed.  What one of these sets going is done by
-        the same loop, so that many clients dying at once cost no depth.
+        Threads whose calls are finished get their answers, connections that turned out to be broken end, and files
+        that nobody has a right to are closed.  What one of these sets going is done by the same loop, so that many
+        clients dying at once cost no depth.
         """
-        if self._settling:
-            return
-        self._settling = True
         while True:
-            for waiter in messages.collect(self.kernel):
-                self._changed(waiter)
-            if self._broken:
-                self._hang_up(*self._broken.popleft())
-            elif not self.kernel.woken:
+            self.traps.settle()
+            if not self.traps.broken:
                 break
-        self._settling = False
-        released = self.kernel.take_released()
-        self._closer.close([file.descriptor for file in released if isinstance(file, OpenFile)])
-        for task in released:
-            if isinstance(task, Task):
-                self._children.forget(task)
+            self._hang_up(*self.traps.broken.popleft())
 
-    def _changed(self, waiter: Waiter) -> None:
-        if waiter is self.bootstrap.waiter:
-            self.bootstrap.serve()
-            return
-        channel = self._waiting.get(waiter)
-        if channel is None:
-            return
-        if waiter.result is None:
-            self._arm(channel, waiter)
-            return
-        del self._waiting[waiter]
-        channel.waiter = channel.deadline = None
-        self._answer(channel, self._message_answer(channel, waiter.result))
-
-    def _answer(self, channel: Channel, answer: Answer) -> None:
-        try:
-            if not channel.send(answer):
-                self._selector.modify(channel.sock, _WRITE, lambda events: self._serve(channel, events))
-        except (OSError, LimitReached) as error:
-            self._broken.append((channel, f"an answer could not be written: {error}"))
+    def _released(self, released: object) -> None:
+        """Nobody has a right any more to what the kernel held for us."""
+        if isinstance(released, OpenFile):
+            self._closer.close([released.descriptor])
+        elif isinstance(released, Task):
+            self._children.forget(released)
 
 
 def _raise_descriptor_limit() -> int:

@@ -7,12 +7,13 @@ answer with a code; only bytes that are no trap at all raise.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import ProtocolError
 from machport.abi.status import PortStatus
+from machport.carrier.rings import RingPair
 from machport.kernel import messages, ports, requests, tasks
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
@@ -20,18 +21,47 @@ from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
 
 
-class Answer(NamedTuple):
-    """The bytes of an answer and the descriptors to send with them.
+class Answer:
+    """The bytes of an answer, in parts, and what goes with them.
 
     Attributes:
+        size: bytes of all parts.
+        descriptors: files to send along.
         gives_descriptors: the daemon closes its own copies when they are sent.
         keeps_descriptors: the call keeps those that came with the trap.
+        result: the reception that the answer tells of, if it brings a message.
+        rings: what its thread uses from now on.
+        is_on_socket: it was written to the socket, and an entry of the ring has yet to say so.
     """
 
-    payload: bytes
-    descriptors: Sequence[int] = ()
-    gives_descriptors: bool = False
-    keeps_descriptors: bool = False
+    __slots__ = (
+        "descriptors",
+        "gives_descriptors",
+        "is_on_socket",
+        "keeps_descriptors",
+        "parts",
+        "result",
+        "rings",
+        "size",
+    )
+
+    def __init__(
+        self,
+        *parts: bytes | memoryview,
+        descriptors: Sequence[int] = (),
+        gives_descriptors: bool = False,
+        keeps_descriptors: bool = False,
+        result: Result | None = None,
+        rings: RingPair | None = None,
+    ) -> None:
+        self.parts = parts
+        self.size = sum(map(len, parts))
+        self.descriptors = descriptors
+        self.gives_descriptors = gives_descriptors
+        self.keeps_descriptors = keeps_descriptors
+        self.result = result
+        self.rings = rings
+        self.is_on_socket = False
 
 
 class OpenFile:
@@ -89,7 +119,7 @@ _ON_CALLER: Final[dict[t.Trap, Callable[..., Any]]] = {
 }
 
 
-def dispatch(kernel: Kernel, caller: Task, payload: bytes, descriptors: Sequence[int]) -> Answer | Waiter:
+def dispatch(kernel: Kernel, caller: Task, payload: bytes | memoryview, descriptors: Sequence[int]) -> Answer | Waiter:
     """Carry out one trap of a task.
 
     Args:
@@ -133,7 +163,7 @@ def _call(
         return Answer(trap.pack_answer((name,)), keeps_descriptors=True)
     if trap is t.FILEPORT_MAKEFD:
         file: OpenFile = tasks.object_of(caller, arguments[0], OpenFile)
-        return Answer(trap.pack_answer(), (file.descriptor,))
+        return Answer(trap.pack_answer(), descriptors=(file.descriptor,))
     if trap not in _ON_TASK and trap not in _BETWEEN_TASKS:
         raise ProtocolError(f"{trap.call} is not a call on the kernel")
     task = tasks.resolve_task(caller, arguments[0])
@@ -157,11 +187,12 @@ def _answer(trap: t.Trap, value: Any) -> Answer:
     return Answer(trap.pack_answer(value if isinstance(value, tuple) else (value,)))
 
 
-def _mach_msg(kernel: Kernel, caller: Task, payload: bytes) -> Waiter:
+def _mach_msg(kernel: Kernel, caller: Task, payload: bytes | memoryview) -> Waiter:
     option, buffer, memory, rcv_limit, rcv_name, timeout_ms = t.unpack_msg(payload)
-    return messages.mach_msg(kernel, caller, option, buffer, memory, rcv_limit, rcv_name, timeout_ms)
+    return messages.mach_msg(kernel, caller, option, buffer, memory, rcv_limit, rcv_name, timeout_ms)  # type: ignore[arg-type]
 
 
 def msg_answer(result: Result) -> Answer:
     """The answer to a ``mach_msg`` that is done."""
-    return Answer(t.MsgAnswer(result.code, result.buffer, result.memory, result.rule, result.taken).pack())
+    answer = t.MsgAnswer(result.code, result.buffer, result.memory, result.rule, result.taken)
+    return Answer(answer.pack(), result=result if result.received is not None else None)

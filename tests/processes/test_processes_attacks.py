@@ -64,7 +64,7 @@ def test_memory_that_cannot_be_mapped_leaves_no_descriptors(daemon: DaemonProces
             os.ftruncate(memory, length)
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, packet._SEALS)
             thread = raw.thread()
-            packet._send(thread, packet._HEAD.pack(packet._LONG, length), [memory] * 4)
+            packet._send(thread, [packet._HEAD.pack(packet._LONG, length)], [memory] * 4)
             os.close(memory)
             while thread.recv(1 << 16):
                 pass
@@ -135,11 +135,11 @@ def test_without_a_descriptor_a_long_message_is_not_sent_and_the_task_goes_on(ta
 def test_without_a_descriptor_a_long_message_is_not_lost(task: machport.Task) -> None:
     """Promises 1 and 3: it is back in its queue, reply right and all."""
     port, answers = task.allocate(), task.allocate()
-    port.make_send().send(bytes(100_000), reply_to=answers)
+    port.make_send().send(bytes(2_000_000), reply_to=answers)
     with no_descriptor_left(), pytest.raises(machport.LimitReached, match="back in its queue"):
         port.receive(PATIENCE)
     request = port.receive(PATIENCE)
-    assert len(request.body) == 100_000
+    assert len(request.body) == 2_000_000
     request.reply(b"answer")
     assert answers.receive(PATIENCE).body == b"answer"
 

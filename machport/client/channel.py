@@ -1,0 +1,270 @@
+"""One thread's way to its kernel: traps down a ring, answers up another, and a socket for what does not fit there.
+
+Descriptors and what is too long for the rings go by the socket; so do the wake-ups of a side that sleeps, and the end
+of the daemon, which a sleeper sees at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Sequence
+
+from machport.abi import traps as t
+from machport.abi.errors import DaemonLost, LimitReached, ProtocolError
+from machport.abi.traps import Buffer
+from machport.carrier import packet, rings
+from machport.carrier.rings import RingPair
+from machport.carrier.spinning import after_sleep, spin_ns
+from machport.ring import layout
+
+#: The bytes of an answer, and the descriptors that came with it.
+Answer = tuple[Buffer, Sequence[int]]
+#: What comes beside an answer, almost always.
+_NONE: Sequence[int] = ()
+
+
+class Channel:
+    """The channel of one thread.  One trap, or one batch of traps, is under way at a time.
+
+    Attributes:
+        under_way: a call of this thread has not come back.  A handler of signals that wants to call finds it so.
+    """
+
+    __slots__ = ("__weakref__", "_budget", "_early", "_most", "_rings", "_sock", "_wants_wide", "under_way")
+
+    def __init__(self, sock: socket.socket, pair: RingPair) -> None:
+        self._sock = sock
+        self._rings = pair
+        self._most = self._budget = spin_ns()
+        self._early: Answer | None = None
+        self._wants_wide = False
+        self.under_way = False
+
+    def trap(self, payload: bytes, descriptors: Sequence[int] = _NONE) -> Answer:
+        """Carry one trap, and wait for its answer.
+
+        If a signal handler raises meanwhile, as for KeyboardInterrupt, or the answer cannot be taken for want of a
+        descriptor, the channel ends: a message that was to be received is back in its queue, and one that waited to
+        be sent is destroyed with its rights.
+
+        Raises:
+            LimitReached: no memory or descriptor is left for what goes or comes.
+            DaemonLost: the daemon is gone.
+        """
+        self.under_way = True
+        try:
+            if self._wants_wide or len(payload) > self._rings.longest:
+                self._make_room(len(payload))
+            if descriptors or len(payload) > self._rings.longest:
+                packet.send(self._sock, payload, descriptors)
+                return self._receive()
+            self._publish(payload)
+            return self._answer()
+        except LimitReached:
+            # Nothing was sent, and the channel is as it was.
+            raise
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        finally:
+            self.under_way = False
+
+    def traps(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+        """Carry many traps, without waiting for one before the next goes; their answers, in order.
+
+        They are carried out one after the other, as if each had been waited for; one that has to wait holds up those
+        behind it.
+
+        Args:
+            answer_max: bytes that no answer exceeds.
+
+        Raises: as ``trap``; it is not known then how many were carried out.
+        """
+        self.under_way = True
+        try:
+            longest = max(answer_max, max(map(len, payloads), default=0))
+            self._make_room(longest * 4)
+            if longest > self._rings.longest:
+                return [self._one_of_many(payload) for payload in payloads]
+            return self._pipeline(payloads, answer_max)
+        except LimitReached:
+            raise
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        finally:
+            self.under_way = False
+
+    def stream(self, payload: bytes) -> list[Buffer]:
+        """Carry one trap that has many answers; all of them, with the one that says it is the last."""
+        self.under_way = True
+        try:
+            if self._wants_wide:
+                self._make_room(0)
+            self._publish(payload)
+            return self._stream()
+        except LimitReached:
+            raise
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        finally:
+            self.under_way = False
+
+    def interrupt(self) -> None:
+        """From another thread: let the call under way return, if it is waiting."""
+        packet.send(self._sock, t.INTERRUPT.pack())
+
+    def close(self) -> None:
+        self._sock.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def __del__(self) -> None:
+        self.close()
+
+    # Down
+
+    def _publish(self, payload: bytes) -> None:
+        if self._rings.down.enqueue(payload) & ~layout.WAKE:
+            raise ProtocolError("the daemon does not take traps in order")
+        self._call_attention()
+
+    def _call_attention(self) -> None:
+        """What was published, or made room for, is seen by the daemon: it looks, or it is woken."""
+        if self._rings.daemon_bell.ring():
+            packet.wake(self._sock)
+
+    def _one_of_many(self, payload: bytes) -> Buffer:
+        if len(payload) > self._rings.longest:
+            packet.send(self._sock, payload)
+            answer, descriptors = self._receive()
+        else:
+            self._publish(payload)
+            answer, descriptors = self._answer()
+        packet.close_all(descriptors)
+        return answer
+
+    def _pipeline(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+        answers: list[Buffer] = []
+        # As many at a time as have room for their answers, so that neither side ever waits for the other to read.
+        window = max(1, self._rings.longest // (answer_max + layout.ENTRY_HEADER_SIZE))
+        published = 0
+        while len(answers) < len(payloads):
+            room = window - (published - len(answers))
+            if published < len(payloads) and room > window // 2:
+                published += self._rings.down.enqueue_many(payloads[published : published + room])[0]
+                self._call_attention()
+            self._take_all(answers)
+        return answers
+
+    def _make_room(self, size: int) -> None:
+        """Ask for wider rings where ``size`` bytes do not fit into those that there are."""
+        wide = self._wants_wide or self._rings.longest < size
+        self._wants_wide = False
+        if not wide or self._rings.is_wide or size > rings.longest_of(rings.WIDE):
+            return
+        self._publish(t.WIDEN.pack())
+        answer, descriptors = self._answer()
+        try:
+            if not t.number_of(answer):
+                self._rings = rings.attach(descriptors[0])
+        except LimitReached:
+            # The daemon uses them already.
+            self._give_up(ProtocolError())
+        finally:
+            packet.close_all(descriptors)
+
+    # Up
+
+    def _answer(self) -> Answer:
+        up = self._rings.up
+        while True:
+            size = up.next_size()
+            if size > 0:
+                return up.dequeue(), _NONE  # type: ignore[return-value]
+            if size == 0:
+                # It did not fit, or brings a descriptor.  It counts as read when this entry is taken.
+                answer = self._receive()
+                up.skip()
+                return answer
+            if size == layout.CORRUPT:
+                raise ProtocolError("the daemon's answers are not entries")
+            self._await()
+
+    def _take_all(self, answers: list[Buffer]) -> None:
+        """Wait for answers, and take all there are."""
+        self._await()
+        entries = self._rings.up.dequeue_many()
+        if not entries:
+            raise ProtocolError("the daemon's answers are not entries")
+        for entry in entries:
+            if entry:
+                answers.append(entry)
+            else:
+                answer, descriptors = self._receive()
+                packet.close_all(descriptors)
+                answers.append(answer)
+
+    def _stream(self) -> list[Buffer]:
+        answers: list[Buffer] = []
+        while True:
+            self._take_all(answers)
+            if t.is_last(answers[-1]):
+                return answers
+            # The daemon may wait for the room that has just been made.
+            self._call_attention()
+
+    def _await(self) -> None:
+        """Return when there is an entry in the ring up."""
+        up = self._rings.up
+        if up.look(self._budget):
+            self._budget = self._most
+            return
+        asleep = time.monotonic_ns()
+        while not up.data_available():
+            self._rings.thread_bell.arm()
+            if up.data_available():
+                # If the bell rang, its wake-up comes later, and is passed over then.
+                self._rings.thread_bell.disarm()
+                break
+            self._sleep()
+        self._budget = after_sleep(self._budget, self._most, self._budget + time.monotonic_ns() - asleep)
+
+    def _sleep(self) -> None:
+        """Wait for a packet: a wake-up, the answer itself, or the end."""
+        received = packet.receive(self._sock)
+        if received is None:
+            raise ConnectionResetError
+        if received[0]:
+            self._early = received
+
+    def _receive(self) -> Answer:
+        """The answer that comes by the socket."""
+        while self._early is None:
+            self._sleep()
+        answer, self._early = self._early, None
+        self._wants_wide = self._rings.longest < len(answer[0]) <= rings.longest_of(rings.WIDE)
+        return answer
+
+    # The end
+
+    def _give_up(self, error: BaseException) -> None:
+        """End the channel, saying that whatever was answered has not been seen; raise what that means to the caller."""
+        with contextlib.suppress(OSError):
+            packet.send(self._sock, t.ABANDON.pack())
+        self.close()
+        if isinstance(error, ProtocolError):
+            raise LimitReached(
+                "no memory or descriptor is left to take a long message by; it is back in its queue"
+            ) from None
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            raise lost() from None
+
+
+def lost() -> DaemonLost:
+    return DaemonLost("the daemon is gone, and with it all rights of this task; make a new Task to go on")

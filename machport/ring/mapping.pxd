@@ -1,0 +1,3 @@
+# C names for mapping.py.
+
+cimport machport.ring.memory as memory

@@ -1,0 +1,325 @@
+"""The traps of all threads: taken from their rings, carried out and answered, and whoever that sets free answered, too.
+
+Only the rings that were busy lately are looked at; the others have a bell, which their threads ring.  A thread whose
+call waits has nothing to say until it is answered.  Knows channels and the kernel; never how connections begin or end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from machport.abi import constants as c
+from machport.abi import traps as t
+from machport.abi.errors import LimitReached, ProtocolError
+from machport.carrier.spinning import spin_ns
+from machport.kernel import messages
+from machport.kernel.kernel import Kernel
+from machport.kernel.refusal import Refusal
+from machport.kernel.waiter import Waiter
+from machport.server.bootstrap import Bootstrap
+from machport.server.connection import Channel
+from machport.server.deadlines import Deadlines
+from machport.server.dispatch import Answer, dispatch, msg_answer
+
+_log: Final = logging.getLogger("machport.daemon")
+#: Traps of one thread that are carried out before the next thread has its turn.
+_TURN: Final = 64
+#: Traps that a dead process is still granted.
+_DRAINED: Final = 4096
+#: Nanoseconds for which rings are looked at before sockets and deaths are.
+_SLICE: Final = 200_000
+
+#: Ends the answers to ``receive_many``.
+_NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
+
+#: A call on the daemon itself: the channel, the trap's number, its bytes and descriptors; None if it is none.
+OwnCalls = Callable[[Channel, int, bytes | memoryview, list[int]], Answer | None]
+
+
+class Traps:
+    """What the kernel is asked, and what it answers.
+
+    Args:
+        own_calls: calls on the daemon rather than on the kernel.
+        wait_writable: call ``flush`` when the channel's socket can be written to.
+        released: what the kernel held, and nobody can reach any more.
+
+    Attributes:
+        broken: channels that are to be ended, each with the reason.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        bootstrap: Bootstrap,
+        own_calls: OwnCalls,
+        wait_writable: Callable[[Channel], None],
+        released: Callable[[object], None],
+    ) -> None:
+        self.kernel = kernel
+        self.bootstrap = bootstrap
+        self.deadlines = Deadlines()
+        self.broken: deque[tuple[Channel, str]] = deque()
+        self._own_calls = own_calls
+        self._wait_writable = wait_writable
+        self._released = released
+        self._waiting: dict[Waiter, Channel] = {}
+        self._busy: list[Channel] = []
+        self._spin = spin_ns()
+
+    # Looking at rings
+
+    def look(self) -> bool:
+        """Serve the busy rings for a while; False when all of them are quiet and every bell is armed."""
+        end = time.monotonic_ns() + _SLICE
+        while self._busy:
+            served = self._turn()
+            if self.broken:
+                return True
+            now = time.monotonic_ns()
+            if not served:
+                self._retire(now)
+                os.sched_yield()
+            if now > end:
+                return True
+        return False
+
+    def _turn(self) -> int:
+        """Each busy thread's next traps, up to a bound; how many there were."""
+        served = 0
+        for channel in self._busy:
+            if channel.waiter is None and not channel.outbox:
+                served += self._serve(channel)
+        return served
+
+    def _serve(self, channel: Channel) -> int:
+        count = 0
+        try:
+            while count < _TURN:
+                trap = channel.next_trap()
+                if trap is None:
+                    break
+                count += 1
+                channel.begin(by_ring=True)
+                self._carry_out(channel, trap, [])
+                if channel.waiter is not None or channel.outbox or not channel.is_busy:
+                    break
+        except ProtocolError as error:
+            self._cut_off(channel, error)
+        if count:
+            channel.looked_at = time.monotonic_ns()
+        return count
+
+    def _retire(self, now: int) -> None:
+        """Look no longer at rings that have been quiet; their bells are armed, unless their threads wait."""
+        quiet = [channel for channel in self._busy if now - channel.looked_at > self._spin]
+        for channel in quiet:
+            rings = channel.rings
+            assert rings is not None
+            if channel.waiter is None:
+                rings.daemon_bell.arm()
+                if rings.down.data_available():
+                    rings.daemon_bell.disarm()
+                    channel.looked_at = now
+                    continue
+            channel.is_busy = False
+            self._busy.remove(channel)
+
+    def attend(self, channel: Channel) -> None:
+        """The channel's bell rang, or its thread is about to speak: look at its rings from now on."""
+        if channel.outbox:
+            self.flush(channel)
+        if not channel.is_busy and channel.waiter is None:
+            channel.is_busy = True
+            channel.looked_at = time.monotonic_ns()
+            self._busy.append(channel)
+
+    def forget(self, channel: Channel) -> None:
+        """The channel is gone: its call ends without an answer."""
+        channel.deadline = None
+        if channel.is_busy:
+            channel.is_busy = False
+            self._busy.remove(channel)
+        self.abandon(channel)
+
+    def abandon(self, channel: Channel) -> None:
+        """The call that the thread waits in ends without an answer; a message that it sends is destroyed."""
+        waiter, channel.waiter = channel.waiter, None
+        if waiter is not None:
+            del self._waiting[waiter]
+            messages.abandon(self.kernel, waiter)
+
+    # Traps
+
+    def take(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
+        """Carry out a trap that came by the socket, and close those of its descriptors that are not kept.
+
+        Raises:
+            ProtocolError: the thread has a call under way, or these bytes are no trap.
+        """
+        if t.number_of(payload) == t.INTERRUPT.number:
+            if channel.waiter is not None:
+                messages.interrupt(self.kernel, channel.waiter)
+            return
+        if t.number_of(payload) == t.ABANDON.number:
+            channel.reset = True
+            self.broken.append((channel, "its thread gave its call up"))
+            return
+        if channel.waiter is not None:
+            raise ProtocolError("a trap while another of the same thread is under way")
+        channel.begin(by_ring=False)
+        self._carry_out(channel, payload, descriptors)
+
+    def _carry_out(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
+        """Carry out a trap, and answer it unless it has to wait."""
+        client = channel.client
+        assert client is not None
+        try:
+            outcome: Answer | Waiter | None = None
+            if t.number_of(payload) == t.RECEIVE_MANY.number:
+                outcome = self._receive_many(channel, payload)
+            else:
+                outcome = self._own_calls(channel, t.number_of(payload), payload, descriptors)
+                if outcome is None:
+                    outcome = dispatch(self.kernel, client.task, payload, descriptors)
+        except Refusal as refusal:
+            outcome = Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
+        except ProtocolError:
+            raise
+        except Exception as error:
+            # A fault of ours.  Whoever met it is cut off, and everybody else goes on.
+            _log.exception("a trap of task %s could not be carried out", client.task.label)
+            raise ProtocolError(str(error)) from error
+        if descriptors and not (isinstance(outcome, Answer) and outcome.keeps_descriptors):
+            channel.closer.close(descriptors)
+        # Before the answer: a file that the call let go of is closed when the call returns.
+        self._release()
+        if isinstance(outcome, Answer):
+            self._answer(channel, outcome)
+        elif outcome.result is not None:
+            self._finish(channel, outcome)
+        else:
+            channel.waiter = outcome
+            self._waiting[outcome] = channel
+            self._arm(channel, outcome)
+        self.settle()
+
+    def drain(self, channel: Channel) -> None:
+        """Carry out what a thread had asked for before its process died."""
+        if channel.rings is not None and channel.waiter is None and not channel.outbox:
+            for _ in range(_DRAINED // _TURN):
+                if self._serve(channel) < _TURN:
+                    break
+
+    # Calls that wait
+
+    def settle(self) -> None:
+        """Answer every thread whose call has been finished by what was done last."""
+        while True:
+            for waiter in messages.collect(self.kernel):
+                self._changed(waiter)
+            if not self.kernel.woken:
+                break
+        self._release()
+
+    def _release(self) -> None:
+        """Let go of what nobody has a right to any more."""
+        for released in self.kernel.take_released():
+            self._released(released)
+
+    def _changed(self, waiter: Waiter) -> None:
+        if waiter is self.bootstrap.waiter:
+            self.bootstrap.serve()
+            return
+        channel = self._waiting.get(waiter)
+        if channel is None:
+            return
+        if waiter.result is None:
+            self._arm(channel, waiter)
+            return
+        del self._waiting[waiter]
+        channel.waiter = channel.deadline = None
+        self._finish(channel, waiter)
+        if channel.rings is not None:
+            self.attend(channel)
+
+    def _arm(self, channel: Channel, waiter: Waiter) -> None:
+        milliseconds = waiter.deadline_ms
+        channel.deadline = None
+        if milliseconds is not None:
+            self.deadlines.add(channel, time.monotonic() + milliseconds / 1000)
+
+    def expire(self) -> None:
+        """Calls whose time is over return."""
+        for channel in self.deadlines.due(time.monotonic()):
+            if channel.waiter is not None:
+                messages.expire(self.kernel, channel.waiter)
+                self.settle()
+
+    # Calls on messages
+
+    def _receive_many(self, channel: Channel, payload: bytes | memoryview) -> Waiter:
+        (option, rcv_limit, rcv_name, timeout_ms, count), _ = t.RECEIVE_MANY.unpack(payload)
+        channel.left = count
+        return self._receive(channel, option & ~c.MACH_SEND_MSG | c.MACH_RCV_MSG, rcv_limit, rcv_name, timeout_ms)
+
+    def _receive(self, channel: Channel, option: int, rcv_limit: int, rcv_name: int, timeout_ms: int) -> Waiter:
+        client = channel.client
+        assert client is not None
+        return messages.mach_msg(self.kernel, client.task, option, b"", (), rcv_limit, rcv_name, timeout_ms)
+
+    def _finish(self, channel: Channel, waiter: Waiter) -> None:
+        """Answer a ``mach_msg`` that is done; ``receive_many`` then takes what else is there."""
+        result = waiter.result
+        assert result is not None
+        self._answer(channel, msg_answer(result))
+        if not channel.left:
+            return
+        option = waiter.option | c.MACH_RCV_TIMEOUT
+        while result.buffer is not None and channel.left > 1 and not channel.outbox:
+            channel.left -= 1
+            following = self._receive(channel, option, waiter.rcv_limit, waiter.rcv_name, 0).result
+            assert following is not None
+            result = following
+            self._answer(channel, msg_answer(result))
+        if result.buffer is not None:
+            self._answer(channel, Answer(_NO_MORE))
+        channel.left = 0
+
+    # Answers
+
+    def _answer(self, channel: Channel, answer: Answer) -> None:
+        try:
+            if not channel.answer(answer):
+                self._keep(channel)
+        except (OSError, LimitReached) as error:
+            self.broken.append((channel, f"an answer could not be written: {error}"))
+        except ProtocolError as error:
+            self._cut_off(channel, error)
+
+    def _cut_off(self, channel: Channel, error: ProtocolError) -> None:
+        """Whoever breaks the protocol in one thread loses the whole task."""
+        assert channel.client is not None
+        self.broken.append((channel.client.control, f"cut off: {error}"))
+
+    def flush(self, channel: Channel) -> bool:
+        """There may be room now for answers that were kept; whether none is left."""
+        try:
+            if channel.flush():
+                return True
+            self._keep(channel)
+        except (OSError, LimitReached) as error:
+            self.broken.append((channel, f"an answer could not be written: {error}"))
+        except ProtocolError as error:
+            self._cut_off(channel, error)
+        return False
+
+    def _keep(self, channel: Channel) -> None:
+        """An answer waits: for its socket to be written to, unless the thread's bell will tell that it has read."""
+        if channel.waits_for_socket():
+            self._wait_writable(channel)
