@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DIR ?=
-SOURCES := pyproject.toml setup.py $(wildcard machport/ring/*.py machport/ring/*.pxd)
+# What is compiled: every source with C types beside it.
+SOURCES := pyproject.toml setup.py $(wildcard machport/*/*.pxd) $(wildcard $(patsubst %.pxd,%.py,$(wildcard machport/*/*.pxd)))
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit pure bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/machport demo $(DIR)
 
-test: lint types unit
+test: lint types unit pure
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -21,6 +22,13 @@ types: $(VENV)/ready
 
 unit: $(VENV)/ready
 	$(BIN)/python -m pytest
+
+# The kernel once more, interpreted from the same sources.
+pure: $(VENV)/ready
+	MACHPORT_PURE=1 $(BIN)/python -m pytest tests/abi tests/kernel tests/conformance
+
+bench: $(VENV)/ready
+	$(BIN)/python bench/kernel_embedded.py
 
 $(VENV)/ready: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

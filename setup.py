@@ -1,17 +1,47 @@
-"""Builds the native ring.  Everything else about the project is in pyproject.toml."""
+"""Builds the compiled rooms.  Everything else about the project is in pyproject.toml.
+
+Each of these modules is one Python source with C types in a ``.pxd`` beside it.  With MACHPORT_PURE=1 only the ring is
+compiled, which cannot do without; see ``machport/form.py``.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from Cython.Build import cythonize
+from Cython.Compiler import Options
 from setuptools import Extension, setup
 
-setup(
-    ext_modules=cythonize(
-        [
-            Extension(f"machport.ring.{name}", [f"machport/ring/{name}.py"], extra_compile_args=["-O2", "-std=c11"])
-            for name in ("queue", "doorbell", "mapping")
-        ],
+RING = [f"machport/ring/{name}.py" for name in ("queue", "doorbell", "mapping")]
+KERNEL = [
+    "machport/abi/message.py",
+    *sorted(str(path.with_suffix(".py")) for path in Path("machport/kernel").glob("*.pxd") if path.stem != "phase"),
+]
+FLAGS = ["-O2", "-g0", "-std=c11"]
+JOBS = min(2, os.cpu_count() or 1)
+
+
+def extensions(sources: list[str]) -> list[Extension]:
+    return [
+        Extension(source.removesuffix(".py").replace("/", "."), [source], extra_compile_args=FLAGS)
+        for source in sources
+    ]
+
+
+ring = cythonize(extensions(RING), language_level=3, build_dir="build")
+kernel = []
+
+# What dies may hang in a chain of any length: messages of a queue, ports that ask each other for notifications.
+# Cython knows these two only as decorators, for which our sources would have to import it.
+Options.get_directive_defaults().update(trashcan=True, freelist=64)
+if os.environ.get("MACHPORT_PURE", "") in ("", "0"):
+    kernel = cythonize(
+        extensions(KERNEL),
         language_level=3,
         build_dir="build",
+        # The annotations speak to readers and mypy; the C types are in the .pxd files.  An attribute of None is an
+        # error there as here, not a crash of the daemon.
+        compiler_directives={"annotation_typing": False, "auto_pickle": False, "nonecheck": True},
     )
-)
+setup(ext_modules=[*ring, *kernel], options={"build_ext": {"parallel": JOBS}})

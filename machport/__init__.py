@@ -8,6 +8,7 @@ kernel says so.  Bulk data goes through shared-memory queues whose reader is wok
 
 from __future__ import annotations
 
+from machport import form
 from machport.abi.errors import (
     AlreadyExists,
     ClosedRight,
@@ -86,5 +87,8 @@ __all__ = [
     "Task",
     "TimedOut",
     "Transfer",
+    "is_compiled",
     "task_self",
 ]
+
+is_compiled = form.is_compiled

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from machport.abi import constants as c
+from machport.abi import words
 
 HEADER: Final = struct.Struct("<6I")
 COUNT: Final = struct.Struct("<I")
@@ -19,17 +20,17 @@ MEMORY_DESCRIPTOR: Final = struct.Struct("<QBBBBI")
 TRAILER: Final = struct.Struct("<15I")
 NDR: Final = bytes((0, 0, 0, 0, 1, 0, 0, 0))
 
-HEADER_SIZE: Final = 24
+HEADER_SIZE: Final = words.HEADER_SIZE
 #: Offset of the descriptors of a complex message.
-BODY_SIZE: Final = 28
+BODY_SIZE: Final = words.BODY_SIZE
 #: Offset of the payload of a dead-name, port-deleted, send-possible or no-senders notification.
 NOTIFICATION_PAYLOAD: Final = 32
-MAX_SIZE: Final = 50_331_580
-MAX_PORTS: Final = 16_383
+MAX_SIZE: Final = words.MAX_SIZE
+MAX_PORTS: Final = words.MAX_PORTS
 
 #: Bytes of a trailer by its requested elements (M34).
 TRAILER_SIZES: Final = {0: 8, 1: 12, 2: 20, 3: 52, 4: 60, 7: 68}
-MIN_TRAILER: Final = 8
+MIN_TRAILER: Final = words.MIN_TRAILER
 KERNEL_TOKENS: Final = (0, 1, *(0,) * 8)
 
 #: Field masks of ``msgh_bits``; whatever else a sender sets is cleared.
@@ -78,29 +79,41 @@ def bits(remote: int, local: int = 0, *, complex: bool = False) -> int:
     return remote | local << 8 | (COMPLEX if complex else 0)
 
 
-class Parsed(NamedTuple):
-    """A message taken apart; ``code`` is 0, or the first of the layout checks that failed (M section 3, 1-5)."""
+class Parsed:
+    """A message taken apart; ``code`` is 0, or the first of the layout checks that failed (M section 3, 1-5).
 
-    code: int
-    bits: int = 0
-    remote: int = 0
-    local: int = 0
-    voucher: int = 0
-    id: int = 0
-    descriptors: Sequence[Descriptor] = ()
-    inline: bytes = b""
+    ``inline_at`` is where the inline data begins, which ``scan`` leaves where it is.
+    """
+
+    __slots__ = ("bits", "code", "descriptors", "id", "inline", "inline_at", "local", "remote", "voucher")
+
+    def begin(self, code: int) -> Parsed:
+        self.code = code
+        self.bits = 0
+        self.remote = 0
+        self.local = 0
+        self.voucher = 0
+        self.id = 0
+        self.descriptors: Sequence[Descriptor] = ()
+        self.inline_at = words.HEADER_SIZE
+        self.inline = b""
+        return self
 
     @property
     def remote_disposition(self) -> int:
-        return self.bits & 0x1F
+        return self.bits & c.MACH_MSGH_BITS_REMOTE_MASK
 
     @property
     def local_disposition(self) -> int:
-        return self.bits >> 8 & 0x1F
+        return self.bits >> 8 & c.MACH_MSGH_BITS_REMOTE_MASK
 
     @property
     def voucher_disposition(self) -> int:
-        return self.bits >> 16 & 0x1F
+        return self.bits >> 16 & c.MACH_MSGH_BITS_REMOTE_MASK
+
+
+def _failed(code: int) -> Parsed:
+    return Parsed.__new__(Parsed).begin(code)
 
 
 def pack(
@@ -118,70 +131,100 @@ def pack(
     if descriptors or bits & COMPLEX:
         bits |= COMPLEX
         body = COUNT.pack(len(descriptors)) + b"".join(d.pack() for d in descriptors)
-    size = HEADER_SIZE + len(body) + len(inline)
+    size = words.HEADER_SIZE + len(body) + len(inline)
     return HEADER.pack(bits, size, remote, local, voucher, id) + body + inline
 
 
-def parse(buffer: bytes | memoryview, *, sent: bool = False) -> Parsed:
+def parse(buffer: bytes | memoryview, sent: bool = False) -> Parsed:
     """Take a message apart; with ``sent`` also apply the sender's checks on sizes, types and dispositions.
 
     Never raises on foreign bytes: what is wrong with them is ``Parsed.code``.
     """
-    size = len(buffer)
-    if size < HEADER_SIZE or (sent and size % 4):
-        return Parsed(c.MACH_SEND_MSG_TOO_SMALL)
-    header_bits, _, remote, local, voucher, id = HEADER.unpack_from(buffer)
-    header_bits &= USER_BITS
-    if sent and size > MAX_SIZE:
-        return Parsed(c.MACH_SEND_TOO_LARGE)
-    if not header_bits & COMPLEX:
-        return Parsed(0, header_bits, remote, local, voucher, id, (), bytes(buffer[HEADER_SIZE:]))
-    if size < BODY_SIZE:
-        return Parsed(c.MACH_SEND_MSG_TOO_SMALL)
-    (count,) = COUNT.unpack_from(buffer, HEADER_SIZE)
-    if count * PORT_DESCRIPTOR.size > size - BODY_SIZE:
-        return Parsed(c.MACH_SEND_MSG_TOO_SMALL)
-    if sent and count > MAX_PORTS:
+    source = words.source(buffer)
+    parsed = scan(source, sent)
+    if not parsed.code:
+        parsed.inline = words.rest(source, parsed.inline_at)
+    return parsed
+
+
+def scan(source: bytes | memoryview, sent: bool) -> Parsed:
+    """The same without the inline data, for what ``words.source`` gave."""
+    size = words.length(source)
+    if size < words.HEADER_SIZE or (sent and size % 4):
+        return _failed(c.MACH_SEND_MSG_TOO_SMALL)
+    if sent and size > words.MAX_SIZE:
+        return _failed(c.MACH_SEND_TOO_LARGE)
+    memory = words.address(source)
+    bits = words.u32(memory, 0) & c.MACH_MSGH_BITS_USER
+    descriptors: list[Descriptor] = []
+    offset = words.HEADER_SIZE
+    if bits & c.MACH_MSGH_BITS_COMPLEX:
+        code, offset = _scan_descriptors(memory, size, sent, descriptors)
+        if code:
+            return _failed(code)
+    parsed = Parsed.__new__(Parsed).begin(0)
+    parsed.bits = bits
+    parsed.remote = words.u32(memory, 8)
+    parsed.local = words.u32(memory, 12)
+    parsed.voucher = words.u32(memory, 16)
+    parsed.id = words.u32(memory, 20)
+    if descriptors:
+        parsed.descriptors = descriptors
+    parsed.inline_at = offset
+    return parsed
+
+
+def _scan_descriptors(
+    memory: bytes | memoryview, size: int, sent: bool, descriptors: list[Descriptor]
+) -> tuple[int, int]:
+    """Append the descriptors of a complex message; a code, or 0 and where they end."""
+    if size < words.BODY_SIZE:
+        return c.MACH_SEND_MSG_TOO_SMALL, 0
+    count = words.u32(memory, words.HEADER_SIZE)
+    if count * words.PORT_DESCRIPTOR_SIZE > size - words.BODY_SIZE:
+        return c.MACH_SEND_MSG_TOO_SMALL, 0
+    if sent and count > words.MAX_PORTS:
         # Looked at before the descriptors are, which may be millions.
-        return Parsed(c.MACH_SEND_TOO_LARGE)
-    offset, ports, wrong_type = BODY_SIZE, 0, False
-    descriptors = []
+        return c.MACH_SEND_TOO_LARGE, 0
+    offset, ports, wrong_type = words.BODY_SIZE, 0, False
     for _ in range(count):
-        if offset + PORT_DESCRIPTOR.size > size:
-            return Parsed(c.MACH_SEND_MSG_TOO_SMALL)
-        kind = buffer[offset + 11]
+        if offset + words.PORT_DESCRIPTOR_SIZE > size:
+            return c.MACH_SEND_MSG_TOO_SMALL, 0
+        kind = words.u8(memory, offset + 11)
+        disposition = words.u8(memory, offset + 10)
         if kind == c.MACH_MSG_PORT_DESCRIPTOR:
-            name, _, _, disposition, _ = PORT_DESCRIPTOR.unpack_from(buffer, offset)
-            descriptors.append(Descriptor(kind, disposition, name))
-            offset += PORT_DESCRIPTOR.size
+            descriptors.append(Descriptor(kind, disposition, words.u32(memory, offset)))
+            offset += words.PORT_DESCRIPTOR_SIZE
             ports += 1
-            wrong_type |= not _is_disposition(disposition)
+            wrong_type |= not is_disposition(disposition)
             continue
-        if offset + MEMORY_DESCRIPTOR.size > size:
-            return Parsed(c.MACH_SEND_MSG_TOO_SMALL)
-        address, deallocate, copy, disposition, _, length = MEMORY_DESCRIPTOR.unpack_from(buffer, offset)
-        descriptors.append(Descriptor(kind, disposition, 0, address, length, deallocate, copy))
-        offset += MEMORY_DESCRIPTOR.size
+        if offset + words.MEMORY_DESCRIPTOR_SIZE > size:
+            return c.MACH_SEND_MSG_TOO_SMALL, 0
+        length = words.u32(memory, offset + 12)
+        copy = words.u8(memory, offset + 9)
+        descriptors.append(
+            Descriptor(kind, disposition, 0, words.u64(memory, offset), length, words.u8(memory, offset + 8), copy)
+        )
+        offset += words.MEMORY_DESCRIPTOR_SIZE
         if kind == c.MACH_MSG_OOL_PORTS_DESCRIPTOR:
             ports += length
-            wrong_type |= not _is_disposition(disposition)
-        wrong_type |= kind not in _MEMORY_KINDS or copy not in _COPY_OPTIONS
-    if sent and ports > MAX_PORTS:
-        return Parsed(c.MACH_SEND_TOO_LARGE)
+            wrong_type |= not is_disposition(disposition)
+        wrong_type |= not c.MACH_MSG_OOL_DESCRIPTOR <= kind <= c.MACH_MSG_OOL_VOLATILE_DESCRIPTOR
+        wrong_type |= copy != c.MACH_MSG_PHYSICAL_COPY and copy != c.MACH_MSG_VIRTUAL_COPY
+    if sent and ports > words.MAX_PORTS:
+        return c.MACH_SEND_TOO_LARGE, 0
     if sent and wrong_type:
-        return Parsed(c.MACH_SEND_INVALID_TYPE)
-    return Parsed(0, header_bits, remote, local, voucher, id, descriptors, bytes(buffer[offset:]))
+        return c.MACH_SEND_INVALID_TYPE, 0
+    return 0, offset
 
 
-_MEMORY_KINDS: Final = (
-    c.MACH_MSG_OOL_DESCRIPTOR,
-    c.MACH_MSG_OOL_PORTS_DESCRIPTOR,
-    c.MACH_MSG_OOL_VOLATILE_DESCRIPTOR,
-)
-_COPY_OPTIONS: Final = (c.MACH_MSG_PHYSICAL_COPY, c.MACH_MSG_VIRTUAL_COPY)
+def descriptor_size(type: int) -> int:
+    """Bytes of a descriptor of one type."""
+    return words.PORT_DESCRIPTOR_SIZE if type == c.MACH_MSG_PORT_DESCRIPTOR else words.MEMORY_DESCRIPTOR_SIZE
 
 
-def _is_disposition(disposition: int) -> bool:
+def is_disposition(disposition: int) -> bool:
+    """Whether a number says how a right is taken."""
     return c.MACH_MSG_TYPE_MOVE_RECEIVE <= disposition <= c.MACH_MSG_TYPE_MAKE_SEND_ONCE
 
 
@@ -204,18 +247,26 @@ def body_rights(message: Parsed, memory: Sequence[bytes] = ()) -> list[tuple[int
 
 
 def trailer_size(option: int) -> int:
-    """Bytes of the trailer that receive options ask for; 0 if the request itself is not valid."""
-    if option >> c.MACH_RCV_TRAILER_TYPE_SHIFT & 0xF:
+    """Bytes of the trailer that receive options ask for; 0 if the request itself is not valid (M34)."""
+    if option >> c.MACH_RCV_TRAILER_TYPE_SHIFT & c.MACH_RCV_TRAILER_FIELD_MASK:
         return 0
-    return TRAILER_SIZES.get(option >> c.MACH_RCV_TRAILER_ELEMENTS_SHIFT & 0xF, 0)
+    elements = option >> c.MACH_RCV_TRAILER_ELEMENTS_SHIFT & c.MACH_RCV_TRAILER_FIELD_MASK
+    if elements == c.MACH_RCV_TRAILER_NULL:
+        return words.MIN_TRAILER
+    if elements == c.MACH_RCV_TRAILER_SEQNO:
+        return 12
+    if elements == c.MACH_RCV_TRAILER_SENDER:
+        return 20
+    if elements == c.MACH_RCV_TRAILER_AUDIT:
+        return 52
+    if elements == c.MACH_RCV_TRAILER_CTX:
+        return 60
+    return 68 if elements == c.MACH_RCV_TRAILER_AV else 0
 
 
 def pack_trailer(size: int, seqno: int, tokens: Sequence[int], context: int) -> bytes:
     """A trailer of ``size`` bytes; ``tokens`` are the two words of the sender and the eight of the audit token."""
-    if size == MIN_TRAILER:
-        return struct.pack("<II", 0, MIN_TRAILER)
-    low, high = context & 0xFFFFFFFF, context >> 32
-    return TRAILER.pack(0, size, seqno & 0xFFFFFFFF, *tokens, low, high)[:size].ljust(size, b"\0")
+    return words.pack_tail(0, size, seqno, tokens, context)
 
 
 class Trailer(NamedTuple):
@@ -231,16 +282,21 @@ class Trailer(NamedTuple):
 def parse_trailer(buffer: bytes | memoryview) -> Trailer:
     """The trailer that follows a received message at its rounded-up end (M33)."""
     _, size = struct.unpack_from("<II", buffer)
-    words = struct.unpack_from(f"<{(min(size, len(buffer)) - 8) // 4}I", buffer, 8)
+    told = struct.unpack_from(f"<{(min(size, len(buffer)) - 8) // 4}I", buffer, 8)
     return Trailer(
         size,
-        words[0] if len(words) >= 1 else None,
-        (words[1], words[2]) if len(words) >= 3 else None,
-        tuple(words[3:11]) if len(words) >= 11 else None,
-        words[11] | words[12] << 32 if len(words) >= 13 else None,
+        told[0] if len(told) >= 1 else None,
+        (told[1], told[2]) if len(told) >= 3 else None,
+        tuple(told[3:11]) if len(told) >= 11 else None,
+        told[11] | told[12] << 32 if len(told) >= 13 else None,
     )
 
 
 def round_up(size: int) -> int:
     """Where the trailer of a message of ``size`` bytes begins."""
     return size + 3 & ~3
+
+
+def is_compiled() -> bool:
+    """Whether this is the compiled form; the kernel's is the same."""
+    return words.NATIVE != 0

@@ -12,52 +12,66 @@ from typing import Final
 
 from machport.abi import constants as c
 from machport.abi import message as layout
+from machport.abi import words
 from machport.abi.message import Descriptor, Parsed
 from machport.kernel.kernel import Kernel
-from machport.kernel.message import Item, Message
+from machport.kernel.message import Item, Message, new_item, new_message
 from machport.kernel.port import DEAD, Port
 from machport.kernel.refusal import Refusal
 from machport.kernel.release import clean_message, notify
-from machport.kernel.rights import SEND_DISPOSITIONS, copyin, copyin_quietly, has_right_for, kind_of
-from machport.kernel.space import Space
+from machport.kernel.rights import (
+    copyin,
+    copyin_quietly,
+    has_right_for,
+    is_nameless,
+    is_send_disposition,
+    kind_of,
+)
+from machport.kernel.space import Entry, Space
 from machport.kernel.task import Task
 
-_MAKES: Final = frozenset((c.MACH_MSG_TYPE_MAKE_SEND, c.MACH_MSG_TYPE_MAKE_SEND_ONCE))
-_NAMELESS: Final = frozenset((c.MACH_PORT_NULL, c.MACH_PORT_DEAD))
 _PORT_NAME_SIZE: Final = 4
 
 
-def copyin_message(kernel: Kernel, task: Task, buffer: bytes, memory: Sequence[bytes | None]) -> Message:
+def copyin_message(kernel: Kernel, task: Task, buffer: bytes | memoryview, memory: Sequence[bytes | None]) -> Message:
     """Take a message and its rights out of a task.
 
     Args:
-        memory: as for ``mach_msg``.
+        buffer, memory: as for ``mach_msg``.
 
     Raises:
         Refusal: with the ``mach_msg_return_t`` of the first check that fails.  Up to the header nothing has happened
             then; a failure in the body has destroyed what was taken (M8).
     """
-    parsed = layout.parse(buffer, sent=True)
+    source = words.source(buffer)
+    parsed = layout.scan(source, True)
     if parsed.code:
         raise Refusal(parsed.code, "M section 3")
     _check_header(parsed)
     space = task.space
     if not space.active:
         raise Refusal(c.MACH_SEND_INVALID_DEST, "P section 11")
+    if not parsed.bits & c.MACH_MSGH_BITS_COMPLEX:
+        if len(memory):
+            raise Refusal(c.MACH_SEND_INVALID_DATA, "M10")
+        message = _copyin_header(kernel, space, parsed, task.tokens)
+        message.inline = words.kept(source, parsed.inline_at)
+        return message
     regions = _match_memory(parsed.descriptors, memory)
-    message = _copyin_header(kernel, space, parsed)
-    message.tokens = task.tokens
-    if parsed.bits & layout.COMPLEX:
-        _copyin_body(kernel, space, message, parsed.descriptors, regions)
+    message = _copyin_header(kernel, space, parsed, task.tokens)
+    message.inline = words.kept(source, parsed.inline_at)
+    message.items = []
+    _copyin_body(kernel, space, message, parsed.descriptors, regions)
     return message
 
 
 def _check_header(parsed: Parsed) -> None:
-    local = parsed.local_disposition
-    local_ok = local in SEND_DISPOSITIONS or (local == 0 and parsed.local == c.MACH_PORT_NULL)
-    if parsed.remote_disposition not in SEND_DISPOSITIONS or not local_ok:
+    remote = parsed.bits & c.MACH_MSGH_BITS_REMOTE_MASK
+    local = parsed.bits >> 8 & c.MACH_MSGH_BITS_REMOTE_MASK
+    local_ok = is_send_disposition(local) or (local == 0 and parsed.local == c.MACH_PORT_NULL)
+    if not local_ok or not is_send_disposition(remote):
         raise Refusal(c.MACH_SEND_INVALID_HEADER, "M section 3")
-    if parsed.voucher_disposition:
+    if parsed.bits & c.MACH_MSGH_BITS_VOUCHER_MASK:
         raise Refusal(c.MACH_SEND_INVALID_VOUCHER, "M5")
 
 
@@ -83,53 +97,61 @@ def _match_memory(descriptors: Sequence[Descriptor], memory: Sequence[bytes | No
     return regions
 
 
-def _copyin_header(kernel: Kernel, space: Space, parsed: Parsed) -> Message:
+def _copyin_header(kernel: Kernel, space: Space, parsed: Parsed, tokens: Sequence[int]) -> Message:
     """Take destination and reply right, both or none (M3, M4, M6, M7)."""
-    remote, remote_disposition = parsed.remote, parsed.remote_disposition
-    local, local_disposition = parsed.local, parsed.local_disposition
-    destination = space.lookup(remote)
+    remote = parsed.bits & c.MACH_MSGH_BITS_REMOTE_MASK
+    local = parsed.bits >> 8 & c.MACH_MSGH_BITS_REMOTE_MASK
+    destination = space.lookup(parsed.remote)
     if destination is None:
         raise Refusal(c.MACH_SEND_INVALID_DEST, "M3")
-    reply = None
-    if local not in _NAMELESS:
-        reply = space.lookup(local)
-        if reply is None or not has_right_for(reply, local_disposition):
+    reply: Entry | None = None
+    if not is_nameless(parsed.local):
+        reply = space.lookup(parsed.local)
+        if reply is None or not has_right_for(reply, local):
             raise Refusal(c.MACH_SEND_INVALID_REPLY, "M3")
-    if not has_right_for(destination, remote_disposition, dead_ok=False):
+    if not has_right_for(destination, remote, False):
         raise Refusal(c.MACH_SEND_INVALID_DEST, "M4")
-    dispositions = {remote_disposition, local_disposition}
-    reply_first = False
-    if reply is destination and not dispositions & _MAKES:
-        if c.MACH_MSG_TYPE_MOVE_SEND_ONCE in dispositions:
-            raise Refusal(c.MACH_SEND_INVALID_DEST, "M6")
-        if dispositions == {c.MACH_MSG_TYPE_MOVE_SEND} and destination.urefs < 2:
-            raise Refusal(c.MACH_SEND_INVALID_DEST, "M6")
-        # With one copied and one moved, the copy comes first: there may be a single reference.
-        reply_first = local_disposition == c.MACH_MSG_TYPE_COPY_SEND
+    if reply is destination:
+        _check_same_name(destination, remote, local)
 
-    deleted: list[Message] = []
-    if reply_first:
-        assert reply is not None
-        local_port: Port | None = copyin_quietly(kernel, space, reply, local_disposition, deleted)
-        remote_port = copyin_quietly(kernel, space, destination, remote_disposition, deleted)
+    deleted: list[Message] | None = None
+    if destination.request or (reply is not None and reply.request):
+        deleted = []
+    local_port: Port | None = None
+    if reply is None:
+        remote_port = copyin_quietly(kernel, space, destination, remote, deleted)
+        if parsed.local == c.MACH_PORT_DEAD:
+            local_port = DEAD
+    elif reply is destination and local == c.MACH_MSG_TYPE_COPY_SEND:
+        # With one copied and one moved, the copy comes first: there may be a single reference.
+        local_port = copyin_quietly(kernel, space, reply, local, deleted)
+        remote_port = copyin_quietly(kernel, space, destination, remote, deleted)
     else:
-        remote_port = copyin_quietly(kernel, space, destination, remote_disposition, deleted)
-        if reply is not None:
-            local_port = copyin_quietly(kernel, space, reply, local_disposition, deleted)
-        else:
-            local_port = DEAD if local == c.MACH_PORT_DEAD else None
-    for notification in deleted:
-        notify(kernel, notification)
-    return Message(
-        remote_port,
-        kind_of(remote_disposition),
-        local_port,
-        kind_of(local_disposition) if local_disposition else 0,
-        parsed.id,
-        [] if parsed.bits & layout.COMPLEX else None,
-        parsed.inline,
-        parsed.voucher,
-    )
+        remote_port = copyin_quietly(kernel, space, destination, remote, deleted)
+        local_port = copyin_quietly(kernel, space, reply, local, deleted)
+    if deleted is not None:
+        for notification in deleted:
+            notify(kernel, notification)
+    message = new_message(remote_port, kind_of(remote), parsed.id, tokens)
+    message.local = local_port
+    if local:
+        message.local_type = kind_of(local)
+    message.voucher = parsed.voucher
+    return message
+
+
+def _check_same_name(entry: Entry, remote: int, local: int) -> None:
+    """One name for both rights must have both (M6); rights that are made are no problem."""
+    if _makes(remote) or _makes(local):
+        return
+    if remote == c.MACH_MSG_TYPE_MOVE_SEND_ONCE or local == c.MACH_MSG_TYPE_MOVE_SEND_ONCE:
+        raise Refusal(c.MACH_SEND_INVALID_DEST, "M6")
+    if remote == local == c.MACH_MSG_TYPE_MOVE_SEND and entry.urefs < 2:
+        raise Refusal(c.MACH_SEND_INVALID_DEST, "M6")
+
+
+def _makes(disposition: int) -> bool:
+    return disposition == c.MACH_MSG_TYPE_MAKE_SEND or disposition == c.MACH_MSG_TYPE_MAKE_SEND_ONCE
 
 
 def _copyin_body(
@@ -146,13 +168,13 @@ def _copyin_body(
             clean_message(kernel, message)
             raise Refusal(c.MACH_SEND_INVALID_MEMORY, "M8", taken=taken)
         if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
-            item = Item(descriptor, kind_of(descriptor.disposition), [])
+            item = new_item(descriptor, kind_of(descriptor.disposition), [])
             names: Sequence[int] = (descriptor.name,)
         elif descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR:
-            item = Item(descriptor, kind_of(descriptor.disposition), [])
+            item = new_item(descriptor, kind_of(descriptor.disposition), [])
             names = memoryview(region).cast("I")
         else:
-            item = Item(descriptor, 0, [], bytes(region))
+            item = new_item(descriptor, 0, [], bytes(region))
             names = ()
         message.items.append(item)
         for name in names:
@@ -162,7 +184,7 @@ def _copyin_body(
 
 
 def _copyin_item(kernel: Kernel, space: Space, message: Message, item: Item, name: int, disposition: int) -> bool:
-    if name in _NAMELESS:
+    if is_nameless(name):
         item.ports.append(DEAD if name else None)
         return True
     entry = space.lookup(name)
@@ -171,9 +193,10 @@ def _copyin_item(kernel: Kernel, space: Space, message: Message, item: Item, nam
     port = copyin(kernel, space, entry, disposition)
     item.ports.append(port)
     if disposition == c.MACH_MSG_TYPE_MOVE_RECEIVE:
-        assert message.remote is not None
-        if message.remote.in_transit_to(port):
+        destination = message.remote
+        assert destination is not None
+        if destination.in_transit_to(port):
             message.circular = True
         else:
-            port.destination = message.remote
+            port.destination = destination
     return True

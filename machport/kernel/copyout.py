@@ -6,26 +6,24 @@ Also the way back: a message that is given back to its sender, and one that its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from machport.abi import constants as c
 from machport.abi import message as layout
+from machport.abi import words
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message
 from machport.kernel.port import DEAD, Port
-from machport.kernel.queueing import received_size, serve_receivers
+from machport.kernel.queueing import received_size, serve
 from machport.kernel.refusal import Refusal
 from machport.kernel.release import clean_message, release_right, release_send
-from machport.kernel.rights import copyin, copyout, copyout_or_destroy, has_right_for
+from machport.kernel.rights import copyin, copyout, copyout_or_destroy, has_right_for, is_nameless
 from machport.kernel.space import Space
 from machport.kernel.task import Task
-from machport.kernel.waiter import Result
-
-_NAMELESS: Final = frozenset((c.MACH_PORT_NULL, c.MACH_PORT_DEAD))
+from machport.kernel.waiter import Result, new_result
 
 
 def copyout_message(
-    kernel: Kernel, space: Space, port: Port, message: Message, option: int, *, is_too_large: bool
+    kernel: Kernel, space: Space, port: Port, message: Message, option: int, is_too_large: bool
 ) -> Result:
     """Enter a message that has left the queue of ``port`` into its receiver's space (section 6).
 
@@ -40,32 +38,32 @@ def copyout_message(
         except Refusal:
             code = c.MACH_RCV_HEADER_ERROR | c.MACH_MSG_IPC_SPACE
     local = _consume_destination(kernel, space, message)
-    trailer = layout.trailer_size(option) or layout.MIN_TRAILER
-    body, complex = b"", False
-    memory: Sequence[bytes] = ()
-    received: Message | None = None
+    result = new_result(0)
+    bits = message.local_type | message.remote_type << 8
+    length = words.HEADER_SIZE
+    trailer = words.MIN_TRAILER
     if code:
         remote = _destroy_on_reception(kernel, message)
-        trailer = layout.MIN_TRAILER
     else:
-        received = message
-        complex = message.items is not None
-        body, memory, shortages = _copyout_body(kernel, space, message)
-        if shortages:
-            code = c.MACH_RCV_BODY_ERROR | shortages
-    header = layout.HEADER.pack(
-        layout.bits(message.local_type, message.remote_type, complex=complex),
-        received_size(kernel, message),
-        remote,
-        local,
-        message.voucher,
-        message.id,
-    )
+        trailer = layout.trailer_size(option) or words.MIN_TRAILER
+        result.received = message
+        result.inline = message.inline
+        length += len(message.inline)
+        if message.items is not None:
+            bits |= c.MACH_MSGH_BITS_COMPLEX
+            result.head, shortages = _copyout_body(kernel, space, message, result)
+            length += len(result.head)
+            if shortages:
+                code = c.MACH_RCV_BODY_ERROR | shortages
+    header = words.pack_header(bits, received_size(kernel, message), remote, local, message.voucher, message.id)
+    result.head = header if result.head is None else header + result.head
     context = port.context if port.receiver is space else 0
-    buffer = header + body
-    buffer = buffer.ljust(layout.round_up(len(buffer)), b"\0")
-    buffer += layout.pack_trailer(trailer, message.seqno, message.tokens, context)
-    return Result(code, buffer, memory, "M27" if code else "", received=received, port=port)
+    result.tail = words.pack_tail(-length & 3, trailer, message.seqno, message.tokens, context)
+    result.port = port
+    if code:
+        result.code = code
+        result.rule = "M27"
+    return result
 
 
 def _consume_destination(kernel: Kernel, space: Space, message: Message) -> int:
@@ -94,10 +92,12 @@ def _destroy_on_reception(kernel: Kernel, message: Message) -> int:
     return c.MACH_PORT_DEAD if reply is DEAD else c.MACH_PORT_NULL
 
 
-def _copyout_body(kernel: Kernel, space: Space, message: Message) -> tuple[bytes, list[bytes], int]:
-    """The bytes from the descriptor count on, the regions, and shortage bits.  Never stops early (M28)."""
-    if message.items is None:
-        return message.inline, [], 0
+def _copyout_body(kernel: Kernel, space: Space, message: Message, result: Result) -> tuple[bytes, int]:
+    """The bytes of the descriptors with their count, and shortage bits.  Never stops early (M28).
+
+    The regions become the result's memory.
+    """
+    assert message.items is not None
     parts = [layout.COUNT.pack(len(message.items))]
     memory: list[bytes] = []
     shortages = 0
@@ -112,31 +112,32 @@ def _copyout_body(kernel: Kernel, space: Space, message: Message) -> tuple[bytes
             descriptor = descriptor._replace(name=names[0], disposition=item.type)
         else:
             is_array = descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR
-            region = b"".join(name.to_bytes(4, "little") for name in names) if is_array else item.memory
+            region = b"".join([name.to_bytes(4, "little") for name in names]) if is_array else item.memory
             memory.append(region)
             virtual = is_array or descriptor.copy == c.MACH_MSG_VIRTUAL_COPY
             descriptor = descriptor._replace(
                 address=len(memory) if region else 0, deallocate=int(virtual), disposition=item.type
             )
         parts.append(descriptor.pack())
-    parts.append(message.inline)
-    return b"".join(parts), memory, shortages
+    result.memory = memory
+    return b"".join(parts), shortages
 
 
 def copyout_pseudo(kernel: Kernel, space: Space, message: Message, code: int) -> Result:
     """Give a message back to its sender: not swapped, without a trailer (M18-M21)."""
     remote, remote_bits = copyout_or_destroy(kernel, space, message.remote, message.remote_type)
     local, local_bits = copyout_or_destroy(kernel, space, message.local, message.local_type)
-    body, memory, body_bits = _copyout_body(kernel, space, message)
-    header = layout.HEADER.pack(
-        layout.bits(message.remote_type, message.local_type, complex=message.items is not None),
-        received_size(kernel, message),
-        remote,
-        local,
-        message.voucher,
-        message.id,
-    )
-    return Result(code | remote_bits | local_bits | body_bits, header + body, memory, "M18")
+    result = new_result(code | remote_bits | local_bits, "M18")
+    result.inline = message.inline
+    bits = message.remote_type | message.local_type << 8
+    body = b""
+    if message.items is not None:
+        bits |= c.MACH_MSGH_BITS_COMPLEX
+        body, body_bits = _copyout_body(kernel, space, message, result)
+        result.code |= body_bits
+    header = words.pack_header(bits, received_size(kernel, message), remote, local, message.voucher, message.id)
+    result.head = header + body
+    return result
 
 
 def take_back(kernel: Kernel, task: Task, result: Result) -> None:
@@ -146,9 +147,9 @@ def take_back(kernel: Kernel, task: Task, result: Result) -> None:
     if the task gave up the receive right meanwhile.
     """
     message, port = result.received, result.port
-    assert result.buffer is not None and message is not None and port is not None
+    assert result.head is not None and message is not None and port is not None
     space = task.space
-    given = layout.parse(result.buffer[: layout.HEADER.unpack_from(result.buffer)[1]])
+    given = layout.parse(result.head)
     if not space.active or port.receiver is not space:
         return
     message.remote = port
@@ -171,12 +172,12 @@ def take_back(kernel: Kernel, task: Task, result: Result) -> None:
             if item.type == c.MACH_MSG_TYPE_PORT_RECEIVE and right is not None and right.active:
                 right.destination = port
     port.push_back(message)
-    serve_receivers(kernel, port.pset or port)
+    serve(kernel, port)
 
 
 def _retake(kernel: Kernel, space: Space, name: int, kind: int) -> Port | None:
     """A right that a reception entered, taken out again; dead if it is not there any more."""
-    if name in _NAMELESS:
+    if is_nameless(name):
         return DEAD if name else None
     entry = space.lookup(name)
     if entry is None or not has_right_for(entry, kind):

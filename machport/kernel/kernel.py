@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from machport.kernel.dialect import MANUAL, Dialect
 from machport.kernel.message import Message
-from machport.kernel.port import Port, RequestTable, SlottedRequestTable
+from machport.kernel.port import Port, RequestTable, SlottedRequestTable, new_port
 from machport.kernel.space import DEFAULT_NAME_LIMIT, Space
 from machport.kernel.task import Task
 from machport.kernel.waiter import Waiter
@@ -29,6 +29,9 @@ class Kernel:
 
     def __init__(self, dialect: Dialect = MANUAL, *, name_limit: int = DEFAULT_NAME_LIMIT) -> None:
         self.dialect: Final = dialect
+        #: The switches that are looked at for every message.
+        self.typed_messages: Final = dialect.typed_messages
+        self.calls_are_messages: Final = dialect.calls_are_messages
         self.name_limit = name_limit
         self.space: Final = Space(None)
         self.tasks: dict[Task, None] = {}
@@ -50,7 +53,7 @@ class Kernel:
 
     def kernel_port(self, kobject: Any) -> Port:
         """A new port whose receive right the kernel holds, standing for ``kobject``."""
-        port = Port(self.space)
+        port = new_port(self.space)
         port.kobject = kobject
         return port
 

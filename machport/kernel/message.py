@@ -9,14 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from machport.abi import constants as c
-from machport.abi.message import (
-    BODY_SIZE,
-    HEADER_SIZE,
-    KERNEL_TOKENS,
-    NDR,
-    Descriptor,
-    port_descriptor,
-)
+from machport.abi import words
+from machport.abi.message import KERNEL_TOKENS, Descriptor, descriptor_size, port_descriptor
 
 if TYPE_CHECKING:
     from machport.kernel.port import Port
@@ -26,20 +20,21 @@ class Item:
     """One descriptor's content: its layout, and the rights or memory in it.
 
     ``type`` is the kind of right as received: MOVE_RECEIVE, MOVE_SEND or MOVE_SEND_ONCE; 0 for memory.  A port is
-    None for MACH_PORT_NULL and ``port.DEAD``, or any dead port, for MACH_PORT_DEAD.
+    None for MACH_PORT_NULL and ``port.DEAD``, or any dead port, for MACH_PORT_DEAD.  Made by ``new_item``.
     """
 
     __slots__ = ("descriptor", "memory", "ports", "type")
 
-    def __init__(self, descriptor: Descriptor, type: int, ports: list[Port | None], memory: bytes = b"") -> None:
+    def begin(self, descriptor: Descriptor, type: int, ports: list[Port | None], memory: bytes = b"") -> Item:
         self.descriptor = descriptor
         self.type = type
         self.ports = ports
         self.memory = memory
+        return self
 
 
 class Message:
-    """A message in the kernel.
+    """A message in the kernel, made by ``new_message``.
 
     Attributes:
         remote, remote_type: destination right, MOVE_SEND or MOVE_SEND_ONCE.
@@ -65,60 +60,66 @@ class Message:
         "voucher",
     )
 
-    def __init__(
-        self,
-        remote: Port | None,
-        remote_type: int,
-        local: Port | None = None,
-        local_type: int = 0,
-        id: int = 0,
-        items: list[Item] | None = None,
-        inline: bytes = b"",
-        voucher: int = 0,
-        tokens: Sequence[int] = KERNEL_TOKENS,
-    ) -> None:
+    def begin(self, remote: Port | None, remote_type: int, id: int, tokens: Sequence[int]) -> Message:
         self.remote = remote
         self.remote_type = remote_type
-        self.local = local
-        self.local_type = local_type
+        self.local: Port | None = None
+        self.local_type = 0
         self.id = id
-        self.items = items
-        self.inline = inline
-        self.voucher = voucher
+        self.items: list[Item] | None = None
+        self.inline: bytes | memoryview = b""
+        self.voucher = 0
         self.tokens = tokens
         self.circular = False
         self.seqno = 0
         #: Was received once, by a task that ended before it saw it.
         self.returned = False
         self.next: Message | None = None
+        return self
 
-    @property
     def size(self) -> int:
         """``msgh_size`` on reception: header, descriptors, inline data."""
-        if self.items is None:
-            return HEADER_SIZE + len(self.inline)
-        return BODY_SIZE + sum(len(item.descriptor.pack()) for item in self.items) + len(self.inline)
+        size = words.HEADER_SIZE + len(self.inline)
+        if self.items is not None:
+            size += words.BODY_SIZE - words.HEADER_SIZE
+            for item in self.items:
+                size += descriptor_size(item.descriptor.type)
+        return size
 
-    @property
     def typed_size(self) -> int:
         """The same in GNU Mach's typed layout (E6): one item for each right, one for inline data."""
-        if self.items is not None:
-            return HEADER_SIZE + 8 * sum(len(item.ports) for item in self.items) + len(self.inline)
-        return HEADER_SIZE + (8 if self.inline else 0)
+        if self.items is None:
+            return words.HEADER_SIZE + (8 if len(self.inline) else 0)
+        size = words.HEADER_SIZE + len(self.inline)
+        for item in self.items:
+            size += 8 * len(item.ports)
+        return size
+
+
+def new_item(descriptor: Descriptor, type: int, ports: list[Port | None], memory: bytes = b"") -> Item:
+    return Item.__new__(Item).begin(descriptor, type, ports, memory)
+
+
+def new_message(remote: Port | None, remote_type: int, id: int = 0, tokens: Sequence[int] = KERNEL_TOKENS) -> Message:
+    """A message without reply right, body and inline data; they are for the caller to add."""
+    return Message.__new__(Message).begin(remote, remote_type, id, tokens)
 
 
 def send_once_notification(port: Port) -> Message:
     """A send-once right of the port was destroyed unused; the right is used up by saying so (N55)."""
-    return Message(port, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, id=c.MACH_NOTIFY_SEND_ONCE)
+    return new_message(port, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, c.MACH_NOTIFY_SEND_ONCE)
 
 
 def word_notification(id: int, port: Port, word: int) -> Message:
     """Dead-name, port-deleted, send-possible (``word`` is the name) or no-senders (``word`` is the count)."""
-    return Message(port, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, id=id, inline=NDR + word.to_bytes(4, "little"))
+    message = new_message(port, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, id)
+    message.inline = words.pack_ndr_and_word(word)
+    return message
 
 
 def port_destroyed_notification(port: Port, right: Port) -> Message:
     """The receive right that would have been destroyed (N30)."""
+    message = new_message(port, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, c.MACH_NOTIFY_PORT_DESTROYED)
     descriptor = port_descriptor(0, c.MACH_MSG_TYPE_MOVE_RECEIVE)
-    item = Item(descriptor, c.MACH_MSG_TYPE_MOVE_RECEIVE, [right])
-    return Message(port, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, id=c.MACH_NOTIFY_PORT_DESTROYED, items=[item])
+    message.items = [new_item(descriptor, c.MACH_MSG_TYPE_MOVE_RECEIVE, [right])]
+    return message

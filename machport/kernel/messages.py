@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from machport.abi import constants as c
-from machport.abi import message as layout
+from machport.abi import words
+from machport.abi.message import trailer_size
+from machport.kernel import phase
 from machport.kernel.copyin import copyin_message
 from machport.kernel.copyout import copyout_message, copyout_pseudo
 from machport.kernel.kernel import Kernel
-from machport.kernel.message import Message, word_notification
-from machport.kernel.port import Port, PortSet
+from machport.kernel.message import Message, new_message, word_notification
+from machport.kernel.port import Port, PortSet, Request
 from machport.kernel.queueing import (
     dequeue,
     enqueue,
@@ -33,14 +35,14 @@ from machport.kernel.release import (
 )
 from machport.kernel.space import Space
 from machport.kernel.task import Task
-from machport.kernel.waiter import Phase, Result, Waiter
+from machport.kernel.waiter import SENT, Result, Waiter, new_result, new_waiter
 
 
 def mach_msg(
     kernel: Kernel,
     task: Task,
     option: int,
-    buffer: bytes = b"",
+    buffer: bytes | memoryview = b"",
     memory: Sequence[bytes | None] = (),
     rcv_limit: int = 0,
     rcv_name: int = c.MACH_PORT_NULL,
@@ -49,7 +51,8 @@ def mach_msg(
     """Send, receive, or send and then receive (M1).
 
     Args:
-        buffer: the message to send, of ``send_size`` bytes.
+        buffer: the message to send, of ``send_size`` bytes, which nobody changes any more: of a large one the kernel
+            keeps a view.
         memory: content of its out-of-line regions and port arrays (names as little-endian u32), one for each such
             descriptor, in order; None for what the sender's memory could not give.
         rcv_limit: bytes that the receiver has room for, trailer included.
@@ -58,31 +61,35 @@ def mach_msg(
     Returns:
         A waiter, with a result unless it has to wait.
     """
-    waiter = Waiter(task, option, rcv_limit, rcv_name, timeout_ms)
+    waiter = new_waiter(task, option, rcv_limit, rcv_name, timeout_ms)
     try:
         if option & c.MACH_SEND_MSG:
             _start_send(kernel, waiter, buffer, memory)
         elif option & c.MACH_RCV_MSG:
             _start_receive(kernel, waiter)
         else:
-            waiter.result = Result(c.MACH_MSG_SUCCESS)
+            waiter.finish(SENT)
     except Refusal as refusal:
-        waiter.result = Result(refusal.code, rule=refusal.rule, taken=refusal.taken)
+        result = new_result(refusal.code, refusal.rule)
+        result.taken = refusal.taken
+        waiter.finish(result)
     return waiter
 
 
 def collect(kernel: Kernel) -> list[Waiter]:
     """Let woken waiters go on, and return those whose phase or result has changed since the last call."""
+    if not kernel.woken and not kernel.changed:
+        return []
     while kernel.woken:
         waiter = kernel.woken.popleft()
         kernel.changed[waiter] = None
         try:
-            if waiter.phase is Phase.SEND:
+            if waiter.phase == phase.SEND:
                 _resume_send(kernel, waiter)
             else:
                 _resume_receive(kernel, waiter)
         except Refusal as refusal:
-            _finish(waiter, Result(refusal.code, rule=refusal.rule))
+            waiter.finish(new_result(refusal.code, refusal.rule))
     changed = list(kernel.changed)
     kernel.changed.clear()
     return changed
@@ -100,12 +107,12 @@ def interrupt(kernel: Kernel, waiter: Waiter) -> None:
 
 def abandon(kernel: Kernel, waiter: Waiter) -> None:
     """The waiting thread is gone, and nobody will look at its buffer again: a message that it sends is destroyed."""
-    if waiter.queue is not None and waiter.phase is Phase.SEND:
+    if waiter.queue is not None and waiter.phase == phase.SEND:
         waiter.leave()
         message = waiter.message
         assert message is not None
         destroy_message(kernel, message)
-        _finish(waiter, Result(c.MACH_SEND_INTERRUPTED, rule="M18"))
+        waiter.finish(new_result(c.MACH_SEND_INTERRUPTED, "M18"))
     else:
         interrupt(kernel, waiter)
 
@@ -115,30 +122,22 @@ def _give_up(kernel: Kernel, waiter: Waiter, send_code: int, receive_code: int) 
         return
     waiter.leave()
     kernel.changed[waiter] = None
-    if waiter.phase is Phase.SEND:
+    if waiter.phase == phase.SEND:
         _pseudo_receive(kernel, waiter, send_code)
     else:
-        _finish(waiter, Result(receive_code, rule="M2"))
-
-
-def _finish(waiter: Waiter, result: Result) -> None:
-    waiter.phase = Phase.DONE
-    waiter.message = None
-    waiter.source = None
-    waiter.result = result
-    waiter.task.waiters.pop(waiter, None)
+        waiter.finish(new_result(receive_code, "M2"))
 
 
 # Sending
 
 
-def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes, memory: Sequence[bytes | None]) -> None:
+def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes | memoryview, memory: Sequence[bytes | None]) -> None:
     message = copyin_message(kernel, waiter.task, buffer, memory)
     port = message.remote
     assert port is not None
     if message.circular and not kernel.dialect.full_before_circular:
         destroy_message(kernel, message)
-    elif port.active and port.full and message.remote_type == c.MACH_MSG_TYPE_PORT_SEND:
+    elif port.active and port.full() and message.remote_type == c.MACH_MSG_TYPE_PORT_SEND:
         if waiter.option & c.MACH_SEND_NOTIFY:
             _arm_send_possible(waiter.task.space, port)
         if waiter.option & c.MACH_SEND_TIMEOUT and waiter.timeout_ms == 0:
@@ -154,7 +153,8 @@ def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes, memory: Sequence[
 
 def _resume_send(kernel: Kernel, waiter: Waiter) -> None:
     """The message was queued; or the port died, or the right is circular, and it is destroyed (M16, P27)."""
-    message, waiter.message = waiter.message, None
+    message = waiter.message
+    waiter.message = None
     if message is not None:
         if not message.circular:
             message.remote = None
@@ -166,7 +166,7 @@ def _sent(kernel: Kernel, waiter: Waiter) -> None:
     if waiter.option & c.MACH_RCV_MSG:
         _start_receive(kernel, waiter)
     else:
-        _finish(waiter, Result(c.MACH_MSG_SUCCESS))
+        waiter.finish(SENT)
 
 
 def _accept(kernel: Kernel, port: Port, message: Message) -> None:
@@ -185,19 +185,18 @@ def _accept(kernel: Kernel, port: Port, message: Message) -> None:
 
 def _answer_for_kernel(kernel: Kernel, message: Message) -> None:
     """A message to a task or file: their calls are traps, so the answer is an error reply as MIG's."""
-    reply, reply_type = message.local, message.local_type
+    reply = message.local
+    reply_type = message.local_type
     message.local = None
     destroy_message(kernel, message)
     if reply is None:
         return
-    if reply_type == c.MACH_MSG_TYPE_PORT_SEND and reply.active and reply.full:
+    if reply_type == c.MACH_MSG_TYPE_PORT_SEND and reply.active and reply.full():
         # Nobody waits here for room in the queue of whoever asked.
         release_right(kernel, reply, reply_type)
         return
-    code = c.MIG_BAD_ID & 0xFFFFFFFF
-    answer = Message(
-        reply, reply_type, id=message.id + 100 & 0xFFFFFFFF, inline=layout.NDR + code.to_bytes(4, "little")
-    )
+    answer = new_message(reply, reply_type, words.wrap(message.id + 100))
+    answer.inline = words.pack_ndr_and_word(words.wrap(c.MIG_BAD_ID))
     _accept(kernel, reply, answer)
 
 
@@ -205,9 +204,9 @@ def _arm_send_possible(space: Space, port: Port) -> None:
     """A delayed send-possible request of the sender is armed by finding the queue full (N68)."""
     entry = space.by_port.get(port)
     if entry is not None and entry.request and port.requests is not None:
-        slot = entry.request
-        if port.requests.slots[slot].send_possible:
-            port.requests.armed[slot] = None
+        request: Request = port.requests.slots[entry.request]
+        if request.send_possible:
+            port.requests.armed[entry.request] = None
 
 
 def _pseudo_receive(kernel: Kernel, waiter: Waiter, code: int) -> None:
@@ -219,8 +218,8 @@ def _pseudo_receive(kernel: Kernel, waiter: Waiter, code: int) -> None:
         result = copyout_pseudo(kernel, space, message, code)
     else:
         destroy_message(kernel, message)
-        result = Result(code, rule="M18")
-    _finish(waiter, result)
+        result = new_result(code, "M18")
+    waiter.finish(result)
 
 
 # Receiving
@@ -228,15 +227,16 @@ def _pseudo_receive(kernel: Kernel, waiter: Waiter, code: int) -> None:
 
 def _start_receive(kernel: Kernel, waiter: Waiter) -> None:
     source = _receive_source(kernel, waiter)
-    found = peek(source)
-    if found is not None:
-        port, message = found
+    port = peek(source)
+    if port is not None:
+        message = port.first
+        assert message is not None
         if waiter.option & c.MACH_RCV_LARGE and too_large(kernel, message, waiter):
-            _finish(waiter, _left_in_queue(kernel, waiter, port, message))
+            waiter.finish(_left_in_queue(kernel, waiter, port, message))
         else:
             _receive(kernel, waiter, port, dequeue(kernel, port))
     elif waiter.option & c.MACH_RCV_TIMEOUT and waiter.timeout_ms == 0:
-        _finish(waiter, Result(c.MACH_RCV_TIMED_OUT, rule="M2"))
+        waiter.finish(new_result(c.MACH_RCV_TIMED_OUT, "M2"))
     else:
         wait_to_receive(waiter, source)
 
@@ -244,28 +244,29 @@ def _start_receive(kernel: Kernel, waiter: Waiter) -> None:
 def _receive_source(kernel: Kernel, waiter: Waiter) -> Port | PortSet:
     space = waiter.task.space
     entry = space.lookup(waiter.rcv_name) if space.active else None
-    if entry is not None and entry.pset is not None:
-        source: Port | PortSet = entry.pset
-    elif entry is not None and entry.type & c.MACH_PORT_TYPE_RECEIVE:
-        assert entry.port is not None
-        source = entry.port
-        if source.pset is not None:
-            raise Refusal(c.MACH_RCV_IN_SET, "P34")
-    else:
+    if entry is None or not entry.type & (c.MACH_PORT_TYPE_RECEIVE | c.MACH_PORT_TYPE_PORT_SET):
         raise Refusal(c.MACH_RCV_INVALID_NAME, "M section 6")
-    if not kernel.dialect.typed_messages and not layout.trailer_size(waiter.option):
+    port = entry.port
+    if port is not None and port.pset is not None:
+        raise Refusal(c.MACH_RCV_IN_SET, "P34")
+    if not kernel.typed_messages and not trailer_size(waiter.option):
         raise Refusal(c.MACH_RCV_INVALID_TRAILER, "M34")
-    return source
+    if port is not None:
+        return port
+    assert entry.pset is not None
+    return entry.pset
 
 
 def _resume_receive(kernel: Kernel, waiter: Waiter) -> None:
     """A waiting receiver was handed a message, or was turned away."""
-    message, port, code = waiter.message, waiter.source, waiter.woken_code
+    message = waiter.message
+    port = waiter.source
+    code = waiter.woken_code
     if code == c.MACH_RCV_TOO_LARGE:
         assert message is not None and isinstance(port, Port)
-        _finish(waiter, _left_in_queue(kernel, waiter, port, message))
+        waiter.finish(_left_in_queue(kernel, waiter, port, message))
     elif code:
-        _finish(waiter, Result(code, rule="P21"))
+        waiter.finish(new_result(code, "P21"))
     else:
         assert message is not None and isinstance(port, Port)
         _receive(kernel, waiter, port, message)
@@ -274,8 +275,9 @@ def _resume_receive(kernel: Kernel, waiter: Waiter) -> None:
 def _left_in_queue(kernel: Kernel, waiter: Waiter, port: Port, message: Message) -> Result:
     """RCV_LARGE: the message stays; only its size, and on request its port, is told (M27)."""
     name = port.name if waiter.option & c.MACH_RCV_LARGE_IDENTITY else c.MACH_PORT_NULL
-    header = layout.HEADER.pack(0, received_size(kernel, message), 0, name, 0, 0)
-    return Result(c.MACH_RCV_TOO_LARGE, header, rule="M27")
+    result = new_result(c.MACH_RCV_TOO_LARGE, "M27")
+    result.head = words.pack_header(0, received_size(kernel, message), 0, name, 0, 0)
+    return result
 
 
 def _receive(kernel: Kernel, waiter: Waiter, port: Port, message: Message) -> None:
@@ -284,10 +286,10 @@ def _receive(kernel: Kernel, waiter: Waiter, port: Port, message: Message) -> No
     _fire_send_possible(kernel, port)
     if not space.active:
         destroy_message(kernel, message)
-        _finish(waiter, Result(c.MACH_RCV_INVALID_NAME, rule="P section 11"))
+        waiter.finish(new_result(c.MACH_RCV_INVALID_NAME, "P section 11"))
         return
     is_too_large = too_large(kernel, message, waiter)
-    _finish(waiter, copyout_message(kernel, space, port, message, waiter.option, is_too_large=is_too_large))
+    waiter.finish(copyout_message(kernel, space, port, message, waiter.option, is_too_large))
 
 
 def _fire_send_possible(kernel: Kernel, port: Port) -> None:
@@ -295,6 +297,6 @@ def _fire_send_possible(kernel: Kernel, port: Port) -> None:
     if port.requests is None or not port.requests.armed:
         return
     for slot in list(port.requests.armed):
-        request = port.requests.slots[slot]
+        request: Request = port.requests.slots[slot]
         take_request(request.entry)
         notify(kernel, word_notification(c.MACH_NOTIFY_SEND_POSSIBLE, request.notify, request.name))

@@ -7,10 +7,10 @@ right goes (``release``) or what a name means (``space``).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from machport.abi.constants import MACH_PORT_NULL, MACH_PORT_QLIMIT_DEFAULT
+from machport.abi import constants as c
+from machport.abi import words
 
 if TYPE_CHECKING:
     from machport.kernel.message import Message
@@ -51,15 +51,15 @@ class Port:
         "ticket",
     )
 
-    def __init__(self, receiver: Space | None = None, name: int = MACH_PORT_NULL) -> None:
+    def begin(self, receiver: Space | None) -> Port:
         self.active = True
         self.receiver = receiver
-        self.name = name
+        self.name = c.MACH_PORT_NULL
         self.destination: Port | None = None
         self.mscount = 0
         self.srights = 0
         self.sorights = 0
-        self.qlimit = MACH_PORT_QLIMIT_DEFAULT
+        self.qlimit = c.MACH_PORT_QLIMIT_DEFAULT
         self.seqno = 0
         #: The queue: messages linked from the oldest to the newest.
         self.first: Message | None = None
@@ -74,13 +74,14 @@ class Port:
         self.context = 0
         self.guarded = False
         self.strict = False
-        #: Threads blocked in receive on the port itself, and senders blocked on its full queue; in order of arrival.
-        self.receivers: dict[Waiter, None] = {}
-        self.senders: dict[Waiter, None] = {}
+        #: Threads blocked in receive on the port itself, and senders blocked on its full queue, in order of arrival;
+        #: None until there is one, because there may be a million ports.
+        self.receivers: dict[Waiter, None] | None = None
+        self.senders: dict[Waiter, None] | None = None
         #: What a port of the kernel stands for: a task, a file.
         self.kobject: Any = None
+        return self
 
-    @property
     def full(self) -> bool:
         """Whether a sender of an ordinary message has to wait (M11)."""
         return self.msgcount >= self.qlimit
@@ -107,7 +108,7 @@ class Port:
         self.msgcount -= 1
         message.returned = False
         message.seqno = self.seqno
-        self.seqno = self.seqno + 1 & 0xFFFFFFFF
+        self.seqno = words.wrap(self.seqno + 1)
         return message
 
     def push_back(self, message: Message) -> None:
@@ -125,7 +126,7 @@ class Port:
         if after is None:
             self.last = message
         self.msgcount += 1
-        self.seqno = self.seqno - 1 & 0xFFFFFFFF
+        self.seqno = words.wrap(self.seqno - 1)
         if self.pset is not None:
             assert self.ticket is not None
             self.pset.order.appendleft(self.ticket)
@@ -140,15 +141,20 @@ class Port:
         return False
 
 
-def dead_port() -> Port:
-    """The port that stands for MACH_PORT_DEAD as a value: dead from the start."""
-    port = Port()
+def new_port(receiver: Space | None) -> Port:
+    """A port without rights, whose receive right is about to be entered into a space."""
+    return Port.__new__(Port).begin(receiver)
+
+
+def _dead_port() -> Port:
+    port = new_port(None)
     port.active = False
     return port
 
 
-#: A right whose port had died before it was taken.
-DEAD = dead_port()
+#: The port that stands for MACH_PORT_DEAD as a value, a right whose port had died before it was taken: dead from the
+#: start.
+DEAD = _dead_port()
 
 
 class Ticket:
@@ -179,7 +185,7 @@ class PortSet:
         self.members: dict[Port, None] = {}
         self.order: deque[Ticket] = deque()
         self._compact_at = _COMPACT_AT
-        self.receivers: dict[Waiter, None] = {}
+        self.receivers: dict[Waiter, None] | None = None
 
     def insert(self, port: Port) -> None:
         """The port joins; its waiting messages arrive now (P35)."""
@@ -224,11 +230,16 @@ class Request:
 
     __slots__ = ("entry", "name", "notify", "send_possible")
 
-    def __init__(self, entry: Entry, notify: Port, send_possible: bool) -> None:
+    def begin(self, entry: Entry, name: int, notify: Port, send_possible: bool) -> Request:
         self.entry = entry
-        self.name = entry.name
+        self.name = name
         self.notify = notify
         self.send_possible = send_possible
+        return self
+
+
+def new_request(entry: Entry, name: int, notify: Port, send_possible: bool) -> Request:
+    return Request.__new__(Request).begin(entry, name, notify, send_possible)
 
 
 class RequestTable:
@@ -248,11 +259,12 @@ class RequestTable:
         return slot
 
     def cancel(self, slot: int) -> Request:
-        self.armed.pop(slot, None)
+        if self.armed:
+            self.armed.pop(slot, None)
         return self.slots.pop(slot)
 
-    def in_order(self) -> Iterator[Request]:
-        return iter(self.slots.values())
+    def in_order(self) -> list[Request]:
+        return list(self.slots.values())
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -271,16 +283,16 @@ class SlottedRequestTable(RequestTable):
     __slots__ = ("free", "size")
 
     def __init__(self) -> None:
-        super().__init__()
+        RequestTable.__init__(self)
         self.size = 2
         self.free = [1]
 
     def cancel(self, slot: int) -> Request:
         self.free.append(slot)
-        return super().cancel(slot)
+        return RequestTable.cancel(self, slot)
 
-    def in_order(self) -> Iterator[Request]:
-        return (self.slots[slot] for slot in sorted(self.slots))
+    def in_order(self) -> list[Request]:
+        return [self.slots[slot] for slot in sorted(self.slots)]
 
     def _take_slot(self) -> int:
         if not self.free:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from machport.abi import constants as c
-from machport.abi.message import Trailer
+from machport.abi import words
+from machport.abi.message import Trailer, is_disposition
 from machport.abi.status import PortStatus
 from machport.kernel.kernel import Kernel
-from machport.kernel.port import DEAD, Port, PortSet
+from machport.kernel.port import DEAD, Port, PortSet, new_port
 from machport.kernel.queueing import admit_senders, destroy_set, join_set, leave_set, received_size
 from machport.kernel.refusal import Refusal
 from machport.kernel.release import (
@@ -25,30 +26,18 @@ from machport.kernel.release import (
     release_right,
 )
 from machport.kernel.rights import (
-    COPYIN,
     copyin,
     copyout,
     destroy_refused,
+    enter_right,
     has_right_for,
+    is_nameless,
     join_entry,
     kind_of,
-    new_entry,
 )
-from machport.kernel.space import Entry, Space
+from machport.kernel.space import Entry, Space, new_entry
 from machport.kernel.task import Task
 
-_NAMELESS = (c.MACH_PORT_NULL, c.MACH_PORT_DEAD)
-_TYPE_OF_RIGHT = {
-    c.MACH_PORT_RIGHT_SEND: c.MACH_PORT_TYPE_SEND,
-    c.MACH_PORT_RIGHT_RECEIVE: c.MACH_PORT_TYPE_RECEIVE,
-    c.MACH_PORT_RIGHT_SEND_ONCE: c.MACH_PORT_TYPE_SEND_ONCE,
-    c.MACH_PORT_RIGHT_PORT_SET: c.MACH_PORT_TYPE_PORT_SET,
-    c.MACH_PORT_RIGHT_DEAD_NAME: c.MACH_PORT_TYPE_DEAD_NAME,
-}
-_UREFS_MAX = {
-    c.MACH_PORT_RIGHT_SEND: c.SEND_UREFS_MAX,
-    c.MACH_PORT_RIGHT_DEAD_NAME: c.MACH_PORT_UREFS_MAX,
-}
 _STATUS_GUARDED, _STATUS_STRICT = 0x02, 0x04
 
 
@@ -68,12 +57,12 @@ def _entry(task: Task, name: int) -> Entry:
     return entry
 
 
-def _receive_entry(task: Task, name: int) -> tuple[Entry, Port]:
+def _receive_right(task: Task, name: int) -> Port:
     entry = _entry(task, name)
     if not entry.type & c.MACH_PORT_TYPE_RECEIVE:
         raise Refusal(c.KERN_INVALID_RIGHT, "P section 5", "not a receive right")
     assert entry.port is not None
-    return entry, entry.port
+    return entry.port
 
 
 def _set_entry(task: Task, name: int) -> PortSet:
@@ -84,7 +73,7 @@ def _set_entry(task: Task, name: int) -> PortSet:
 
 
 def _check_new_name(name: int) -> None:
-    if name in _NAMELESS:
+    if is_nameless(name):
         raise Refusal(c.KERN_INVALID_VALUE, "P1", "0 and ~0 are never names")
 
 
@@ -115,17 +104,21 @@ def mach_port_allocate_name(kernel: Kernel, task: Task, right: int, name: int) -
 
 
 def _check_allocatable(right: int) -> None:
-    if right not in (c.MACH_PORT_RIGHT_RECEIVE, c.MACH_PORT_RIGHT_PORT_SET, c.MACH_PORT_RIGHT_DEAD_NAME):
+    if (
+        right != c.MACH_PORT_RIGHT_RECEIVE
+        and right != c.MACH_PORT_RIGHT_PORT_SET
+        and right != c.MACH_PORT_RIGHT_DEAD_NAME
+    ):
         raise Refusal(c.KERN_INVALID_VALUE, "P section 5", f"right {right} cannot be allocated")
 
 
 def _allocate(space: Space, name: int, right: int) -> None:
     if right == c.MACH_PORT_RIGHT_RECEIVE:
-        space.add(Entry(name, c.MACH_PORT_TYPE_RECEIVE, 0, Port(space)))
+        space.add(new_entry(name, c.MACH_PORT_TYPE_RECEIVE, 0, new_port(space)))
     elif right == c.MACH_PORT_RIGHT_PORT_SET:
-        space.add(Entry(name, c.MACH_PORT_TYPE_PORT_SET, 0, pset=PortSet(name)))
+        space.add(new_entry(name, c.MACH_PORT_TYPE_PORT_SET, 0, None, PortSet(name)))
     else:
-        space.add(Entry(name, c.MACH_PORT_TYPE_DEAD_NAME, 1))
+        space.add(new_entry(name, c.MACH_PORT_TYPE_DEAD_NAME, 1))
 
 
 def mach_reply_port(kernel: Kernel, task: Task) -> int:
@@ -157,14 +150,24 @@ def mach_port_type(kernel: Kernel, task: Task, name: int) -> int:
 def _right_type(kernel: Kernel, right: int) -> int:
     if not 0 <= right < kernel.dialect.right_number:
         raise Refusal(c.KERN_INVALID_VALUE, "P section 5", f"{right} is not a right")
-    return _TYPE_OF_RIGHT.get(right, 0)
+    # The bits are in the order of the numbers; the right after the last of them is never there.
+    return c.MACH_PORT_TYPE_SEND << right if right <= c.MACH_PORT_RIGHT_DEAD_NAME else 0
+
+
+def _urefs_max(right: int) -> int:
+    """How many references an entry may have to a right."""
+    if right == c.MACH_PORT_RIGHT_SEND:
+        return c.SEND_UREFS_MAX
+    return c.MACH_PORT_UREFS_MAX if right == c.MACH_PORT_RIGHT_DEAD_NAME else 1
 
 
 def mach_port_get_refs(kernel: Kernel, task: Task, name: int, right: int) -> int:
     """User references of one right of a name; 0 if the name is there without it."""
     type = _right_type(kernel, right)
     entry = _entry(task, name)
-    return (entry.urefs or 1) if entry.type & type and right in _UREFS_MAX else int(bool(entry.type & type))
+    if not entry.type & type:
+        return 0
+    return entry.urefs if _urefs_max(right) > 1 else 1
 
 
 def mach_port_mod_refs(kernel: Kernel, task: Task, name: int, right: int, delta: int) -> None:
@@ -173,8 +176,9 @@ def mach_port_mod_refs(kernel: Kernel, task: Task, name: int, right: int, delta:
     entry = _entry(task, name)
     if not entry.type & type:
         raise Refusal(c.KERN_INVALID_RIGHT, "P19", "the name is there without that right")
-    urefs, most = (entry.urefs, _UREFS_MAX[right]) if right in _UREFS_MAX else (1, 1)
-    if urefs + delta < 0 or (delta > 0 and right not in _UREFS_MAX):
+    most = _urefs_max(right)
+    urefs = entry.urefs if most > 1 else 1
+    if urefs + delta < 0 or (delta > 0 and most == 1):
         raise Refusal(c.KERN_INVALID_VALUE, "P20", f"{urefs} references cannot change by {delta}")
     if urefs + delta > most:
         raise Refusal(c.KERN_UREFS_OVERFLOW, "P20", f"{urefs} references cannot become more than {most}")
@@ -201,7 +205,8 @@ def _destroy_receive(kernel: Kernel, space: Space, entry: Entry, port: Port) -> 
         deleted = free_entry(space, entry)
     elif kernel.dialect.saved_port_deadens_send and port.pd_request is not None:
         del space.by_port[port]
-        entry.type, entry.port = c.MACH_PORT_TYPE_DEAD_NAME, None
+        entry.type = c.MACH_PORT_TYPE_DEAD_NAME
+        entry.port = None
         if entry.request:
             entry.request = 0
             entry.urefs += 1
@@ -214,7 +219,7 @@ def _destroy_receive(kernel: Kernel, space: Space, entry: Entry, port: Port) -> 
 def mach_port_deallocate(kernel: Kernel, task: Task, name: int) -> None:
     """Give up one user reference of a send right, a send-once right or a dead name, whichever it is."""
     entry = _entry(task, name)
-    if entry.type in (c.MACH_PORT_TYPE_RECEIVE, c.MACH_PORT_TYPE_PORT_SET):
+    if entry.type == c.MACH_PORT_TYPE_RECEIVE or entry.type == c.MACH_PORT_TYPE_PORT_SET:
         raise Refusal(c.KERN_INVALID_RIGHT, "D5", "only send, send-once and dead names can be deallocated")
     release_reference(kernel, task.space, entry)
 
@@ -246,14 +251,14 @@ def mach_port_insert_right(kernel: Kernel, caller: Task, task: Task, name: int, 
 
 def _copyin_carried(kernel: Kernel, caller: Task, name: int, disposition: int) -> Port | None:
     """The right that a call carries; None for null."""
-    if disposition not in COPYIN:
+    if not is_disposition(disposition):
         raise Refusal(c.KERN_INVALID_VALUE, "P section 5", f"{disposition} is not a disposition")
-    if name in _NAMELESS:
+    if is_nameless(name):
         return DEAD if name else None
     entry = caller.space.lookup(name)
     if entry is not None and has_right_for(entry, disposition):
         return copyin(kernel, caller.space, entry, disposition)
-    if kernel.dialect.calls_are_messages:
+    if kernel.calls_are_messages:
         raise Refusal(c.MACH_SEND_INVALID_RIGHT, "F2")
     if entry is None:
         raise Refusal(c.KERN_INVALID_NAME, "P17", f"the caller has nothing under the name {name:#x}")
@@ -273,7 +278,7 @@ def _insert(space: Space, name: int, port: Port, kind: int) -> None:
         raise Refusal(c.KERN_NAME_EXISTS, "P section 5", "the name denotes another right")
     else:
         space.check_room()
-        new_entry(space, name, port, kind)
+        enter_right(space, name, port, kind)
 
 
 def mach_port_extract_right(kernel: Kernel, caller: Task, task: Task, name: int, disposition: int) -> tuple[int, int]:
@@ -282,7 +287,7 @@ def mach_port_extract_right(kernel: Kernel, caller: Task, task: Task, name: int,
     A dead name gives ~0 where the disposition allows one (P7).  A right that the caller has no room for is destroyed,
     and the call refused (P15).
     """
-    if disposition not in COPYIN:
+    if not is_disposition(disposition):
         raise Refusal(c.KERN_INVALID_VALUE, "P section 5", f"{disposition} is not a disposition")
     entry = _entry(task, name)
     if not has_right_for(entry, disposition):
@@ -305,7 +310,7 @@ def mach_port_get_attributes(kernel: Kernel, task: Task, name: int, flavor: int,
         raise Refusal(c.KERN_INVALID_ARGUMENT, "P section 5", f"flavor {flavor} is not known")
     if count < _FLAVOR_COUNTS[flavor]:
         raise Refusal(c.KERN_FAILURE, "P section 5", f"the flavor has {_FLAVOR_COUNTS[flavor]} words")
-    _, port = _receive_entry(task, name)
+    port = _receive_right(task, name)
     if flavor == c.MACH_PORT_LIMITS_INFO:
         return [port.qlimit]
     if flavor == c.MACH_PORT_RECEIVE_STATUS:
@@ -333,15 +338,16 @@ def mach_port_set_qlimit(kernel: Kernel, task: Task, name: int, qlimit: int) -> 
     """How many messages may wait before senders do; raising it by n lets up to n blocked senders go on."""
     if not 0 <= qlimit <= kernel.dialect.qlimit_max:
         raise Refusal(c.KERN_INVALID_VALUE, "D11", f"a queue limit is 0 to {kernel.dialect.qlimit_max}")
-    _, port = _receive_entry(task, name)
-    raised, port.qlimit = qlimit - port.qlimit, qlimit
+    port = _receive_right(task, name)
+    raised = qlimit - port.qlimit
+    port.qlimit = qlimit
     if raised > 0:
         admit_senders(kernel, port, raised)
 
 
 def mach_port_get_receive_status(kernel: Kernel, task: Task, name: int) -> PortStatus:
     """The state of a port, as its receiver may see it (P5, P18)."""
-    _, port = _receive_entry(task, name)
+    port = _receive_right(task, name)
     return PortStatus(
         pset=port.pset.name if port.pset is not None else c.MACH_PORT_NULL,
         seqno=port.seqno,
@@ -358,28 +364,28 @@ def mach_port_get_receive_status(kernel: Kernel, task: Task, name: int) -> PortS
 
 def mach_port_set_mscount(kernel: Kernel, task: Task, name: int, mscount: int) -> None:
     """Set the make-send count; no notification comes of it (N45)."""
-    _receive_entry(task, name)[1].mscount = mscount & 0xFFFFFFFF
+    _receive_right(task, name).mscount = mscount & 0xFFFFFFFF
 
 
 def mach_port_set_seqno(kernel: Kernel, task: Task, name: int, seqno: int) -> None:
     """Set the sequence number of the next message."""
-    _receive_entry(task, name)[1].seqno = seqno & 0xFFFFFFFF
+    _receive_right(task, name).seqno = seqno & 0xFFFFFFFF
 
 
 def mach_port_get_srights(kernel: Kernel, task: Task, name: int) -> int:
     """The number of send rights to the port."""
-    return _receive_entry(task, name)[1].srights
+    return _receive_right(task, name).srights
 
 
 def mach_port_get_context(kernel: Kernel, task: Task, name: int) -> int:
     """The receiver's 64-bit cookie; 0 while a strict guard uses it."""
-    _, port = _receive_entry(task, name)
+    port = _receive_right(task, name)
     return 0 if port.strict else port.context
 
 
 def mach_port_set_context(kernel: Kernel, task: Task, name: int, context: int) -> None:
     """Set the receiver's cookie."""
-    _, port = _receive_entry(task, name)
+    port = _receive_right(task, name)
     if port.strict:
         raise Refusal(c.KERN_INVALID_ARGUMENT, "P section 12", "the context is a strict guard")
     port.context = context & 0xFFFFFFFFFFFFFFFF
@@ -387,7 +393,7 @@ def mach_port_set_context(kernel: Kernel, task: Task, name: int, context: int) -
 
 def mach_port_guard(kernel: Kernel, task: Task, name: int, guard: int, strict: bool) -> None:
     """Protect a receive right against being destroyed by accident."""
-    _, port = _receive_entry(task, name)
+    port = _receive_right(task, name)
     if port.guarded or port.context:
         raise Refusal(c.KERN_INVALID_ARGUMENT, "P section 12", "the port has a context already")
     port.context, port.guarded, port.strict = guard & 0xFFFFFFFFFFFFFFFF, True, strict
@@ -395,7 +401,7 @@ def mach_port_guard(kernel: Kernel, task: Task, name: int, guard: int, strict: b
 
 def mach_port_unguard(kernel: Kernel, task: Task, name: int, guard: int) -> None:
     """Take the protection away; ``guard`` must be the value it was made with."""
-    _, port = _receive_entry(task, name)
+    port = _receive_right(task, name)
     if not port.guarded or port.context != guard:
         raise Refusal(c.KERN_INVALID_ARGUMENT, "P section 12", "not the guard of this port")
     port.context, port.guarded, port.strict = 0, False, False
@@ -403,15 +409,15 @@ def mach_port_unguard(kernel: Kernel, task: Task, name: int, guard: int) -> None
 
 def mach_port_peek(kernel: Kernel, task: Task, name: int, seqno: int) -> Peeked:
     """Look at a waiting message: the one numbered ``seqno``, or with 0 the next."""
-    _, port = _receive_entry(task, name)
-    ahead = (seqno - port.seqno) & 0xFFFFFFFF if seqno else 0
+    port = _receive_right(task, name)
+    ahead = words.wrap(seqno - port.seqno) if seqno else 0
     message = port.first
     for _ in range(min(ahead, port.msgcount)):
         assert message is not None
         message = message.next
     if message is None:
         raise Refusal(c.KERN_FAILURE, "mach_port_peek", "no such message is waiting")
-    number = port.seqno + ahead & 0xFFFFFFFF
+    number = words.wrap(port.seqno + ahead)
     tokens = tuple(message.tokens)
     trailer = Trailer(68, number, (tokens[0], tokens[1]), tokens[2:], port.context)
     return Peeked(number, received_size(kernel, message), message.id, trailer)
@@ -428,7 +434,8 @@ def mach_port_construct(kernel: Kernel, task: Task, flags: int, qlimit: int, con
     if flags & c.MPO_QLIMIT and not 0 <= qlimit <= kernel.dialect.qlimit_max:
         raise Refusal(c.KERN_INVALID_VALUE, "P section 6", f"a queue limit is 0 to {kernel.dialect.qlimit_max}")
     name = mach_port_allocate(kernel, task, c.MACH_PORT_RIGHT_RECEIVE)
-    entry, port = _receive_entry(task, name)
+    port = _receive_right(task, name)
+    entry = _entry(task, name)
     if flags & c.MPO_QLIMIT:
         port.qlimit = qlimit
     port.context = context & 0xFFFFFFFFFFFFFFFF
@@ -443,7 +450,8 @@ def mach_port_construct(kernel: Kernel, task: Task, flags: int, qlimit: int, con
 
 def mach_port_destruct(kernel: Kernel, task: Task, name: int, srdelta: int, guard: int) -> None:
     """Drop send references and destroy the receive right, which a guard does not protect if it is given."""
-    entry, port = _receive_entry(task, name)
+    port = _receive_right(task, name)
+    entry = _entry(task, name)
     if srdelta and not entry.type & c.MACH_PORT_TYPE_SEND:
         raise Refusal(c.KERN_INVALID_RIGHT, "P section 6", "the name has no send right to drop")
     if srdelta > 0 or srdelta < -entry.urefs:
@@ -460,7 +468,7 @@ def mach_port_destruct(kernel: Kernel, task: Task, name: int, srdelta: int, guar
 
 def mach_port_move_member(kernel: Kernel, task: Task, member: int, after: int) -> None:
     """Move a receive right into the set ``after``, out of any other; with 0 out of the one it is in (P33)."""
-    _, port = _receive_entry(task, member)
+    port = _receive_right(task, member)
     if after == c.MACH_PORT_NULL:
         if port.pset is None:
             raise Refusal(c.KERN_NOT_IN_SET, "P33", "the port is in no set")
@@ -474,7 +482,7 @@ def mach_port_move_member(kernel: Kernel, task: Task, member: int, after: int) -
 
 def mach_port_insert_member(kernel: Kernel, task: Task, member: int, pset_name: int) -> None:
     """Put a receive right into a set, and out of the one it may be in (P39)."""
-    _, port = _receive_entry(task, member)
+    port = _receive_right(task, member)
     if port.pset is _set_entry(task, pset_name):
         raise Refusal(c.KERN_ALREADY_IN_SET, "P39", "the port is in that set already")
     mach_port_move_member(kernel, task, member, pset_name)
@@ -482,7 +490,7 @@ def mach_port_insert_member(kernel: Kernel, task: Task, member: int, pset_name: 
 
 def mach_port_extract_member(kernel: Kernel, task: Task, member: int, pset_name: int) -> None:
     """Take a receive right out of a set (P39)."""
-    _, port = _receive_entry(task, member)
+    port = _receive_right(task, member)
     if port.pset is not _set_entry(task, pset_name):
         raise Refusal(c.KERN_NOT_IN_SET, "P39", "the port is not in that set")
     leave_set(port)

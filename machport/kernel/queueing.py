@@ -6,46 +6,48 @@ is woken here does the rest of its work when the present call is over (``message
 
 from __future__ import annotations
 
-from machport.abi.constants import (
-    MACH_RCV_LARGE,
-    MACH_RCV_PORT_CHANGED,
-    MACH_RCV_PORT_DIED,
-    MACH_RCV_TOO_LARGE,
-)
+from machport.abi import constants as c
 from machport.abi.message import trailer_size
+from machport.kernel import phase
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message
 from machport.kernel.port import Port, PortSet
-from machport.kernel.waiter import Phase, Waiter
+from machport.kernel.waiter import Waiter
 
 
 def enqueue(kernel: Kernel, port: Port, message: Message) -> None:
     """A message is accepted: it joins the queue, or goes to the receiver that has waited longest (M13)."""
     port.append(message)
-    serve_receivers(kernel, port.pset or port)
+    serve(kernel, port)
 
 
 def dequeue(kernel: Kernel, port: Port) -> Message:
-    """Take the message that ``peek`` found; then one blocked sender proceeds if there is room (M14)."""
+    """Take the message that is next; then one blocked sender proceeds if there is room (M14)."""
     if port.pset is not None:
         port.pset.order.popleft()
     message = port.pop()
-    admit_senders(kernel, port, 1)
+    if port.senders:
+        _admit(kernel, port, 1)
     return message
 
 
-def peek(source: Port | PortSet) -> tuple[Port, Message] | None:
-    """The message that is next, left where it is."""
-    port = source.first() if isinstance(source, PortSet) else source
-    if port is None or port.first is None:
-        return None
-    return port, port.first
+def peek(source: Port | PortSet) -> Port | None:
+    """The port whose first message is next, left where it is; None if there is no message."""
+    if isinstance(source, PortSet):
+        return source.first()
+    return None if source.first is None else source
 
 
 def admit_senders(kernel: Kernel, port: Port, most: int) -> None:
     """Up to ``most`` blocked senders queue their messages, the one that has waited longest first."""
-    while most and port.senders and not port.full:
-        waiter = next(iter(port.senders))
+    _admit(kernel, port, most)
+    serve(kernel, port)
+
+
+def _admit(kernel: Kernel, port: Port, most: int) -> None:
+    """The same, leaving it to the caller to serve receivers: many of them at once must not cost depth."""
+    while most and port.senders and not port.full():
+        waiter = _longest(port.senders)
         message = waiter.message
         assert message is not None
         kernel.wake(waiter)
@@ -53,25 +55,38 @@ def admit_senders(kernel: Kernel, port: Port, most: int) -> None:
             waiter.message = None
             port.append(message)
             most -= 1
-    serve_receivers(kernel, port.pset or port)
 
 
-def serve_receivers(kernel: Kernel, source: Port | PortSet) -> None:
+def _longest(waiters: dict[Waiter, None]) -> Waiter:
+    """Who has waited longest."""
+    return next(iter(waiters))
+
+
+def serve(kernel: Kernel, port: Port) -> None:
+    """Serve those who wait where messages of the port are received: at its set, or itself."""
+    if port.pset is not None:
+        if port.pset.receivers:
+            _serve_receivers(kernel, port.pset, port.pset.receivers)
+    elif port.receivers:
+        _serve_receivers(kernel, port, port.receivers)
+
+
+def _serve_receivers(kernel: Kernel, source: Port | PortSet, receivers: dict[Waiter, None]) -> None:
     """Hand waiting messages to waiting receivers, first come first served.
 
     A receiver that would leave a message that is too large for it is told so, and the message is offered to the next.
     """
-    receivers = source.receivers
     while receivers:
-        found = peek(source)
-        if found is None:
+        port = peek(source)
+        if port is None:
             return
-        waiter = next(iter(receivers))
-        port, message = found
-        if waiter.option & MACH_RCV_LARGE and too_large(kernel, message, waiter):
+        waiter = _longest(receivers)
+        message = port.first
+        assert message is not None
+        if waiter.option & c.MACH_RCV_LARGE and too_large(kernel, message, waiter):
             waiter.message = message
             waiter.source = port
-            kernel.wake(waiter, MACH_RCV_TOO_LARGE)
+            kernel.wake(waiter, c.MACH_RCV_TOO_LARGE)
         else:
             kernel.wake(waiter)
             waiter.source = port
@@ -80,23 +95,32 @@ def serve_receivers(kernel: Kernel, source: Port | PortSet) -> None:
 
 def received_size(kernel: Kernel, message: Message) -> int:
     """``msgh_size`` as the receiver sees it."""
-    return message.typed_size if kernel.dialect.typed_messages else message.size
+    return message.typed_size() if kernel.typed_messages else message.size()
 
 
 def too_large(kernel: Kernel, message: Message, waiter: Waiter) -> bool:
     """Whether the message and its trailer do not fit the receiver's buffer (M22)."""
-    trailer = 0 if kernel.dialect.typed_messages else trailer_size(waiter.option)
+    trailer = 0 if kernel.typed_messages else trailer_size(waiter.option)
     return received_size(kernel, message) + trailer > waiter.rcv_limit
 
 
 def wait_to_receive(waiter: Waiter, source: Port | PortSet) -> None:
     waiter.source = source
-    waiter.wait_in(source.receivers, Phase.RECEIVE)
+    if isinstance(source, PortSet):
+        if source.receivers is None:
+            source.receivers = {}
+        waiter.wait_in(source.receivers, phase.RECEIVE)
+    else:
+        if source.receivers is None:
+            source.receivers = {}
+        waiter.wait_in(source.receivers, phase.RECEIVE)
 
 
 def wait_to_send(waiter: Waiter, port: Port, message: Message) -> None:
     waiter.message = message
-    waiter.wait_in(port.senders, Phase.SEND)
+    if port.senders is None:
+        port.senders = {}
+    waiter.wait_in(port.senders, phase.SEND)
 
 
 def leave_set(port: Port) -> None:
@@ -107,9 +131,9 @@ def leave_set(port: Port) -> None:
 
 def join_set(kernel: Kernel, port: Port, pset: PortSet) -> None:
     """The port joins; its own receivers are turned away and its messages go to those of the set (P34)."""
-    wake_receivers(kernel, port, MACH_RCV_PORT_CHANGED)
+    wake_all(kernel, port.receivers, c.MACH_RCV_PORT_CHANGED)
     pset.insert(port)
-    serve_receivers(kernel, pset)
+    serve(kernel, port)
 
 
 def destroy_set(kernel: Kernel, pset: PortSet) -> None:
@@ -117,9 +141,11 @@ def destroy_set(kernel: Kernel, pset: PortSet) -> None:
     pset.active = False
     for port in list(pset.members):
         pset.remove(port)
-    wake_receivers(kernel, pset, MACH_RCV_PORT_DIED)
+    wake_all(kernel, pset.receivers, c.MACH_RCV_PORT_DIED)
 
 
-def wake_receivers(kernel: Kernel, source: Port | PortSet, code: int) -> None:
-    for waiter in list(source.receivers):
-        kernel.wake(waiter, code)
+def wake_all(kernel: Kernel, waiters: dict[Waiter, None] | None, code: int) -> None:
+    """All that stand in a queue leave it."""
+    if waiters:
+        for waiter in list(waiters):
+            kernel.wake(waiter, code)

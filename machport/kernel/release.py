@@ -15,7 +15,7 @@ from machport.kernel.message import (
     word_notification,
 )
 from machport.kernel.port import Port, Request
-from machport.kernel.queueing import destroy_set, enqueue, leave_set, wake_receivers
+from machport.kernel.queueing import destroy_set, enqueue, leave_set, wake_all
 from machport.kernel.space import Entry, Space
 from machport.kernel.task import Task
 
@@ -83,7 +83,7 @@ def clear_receiver(kernel: Kernel, port: Port) -> None:
     if port.pset is not None:
         leave_set(port)
     else:
-        wake_receivers(kernel, port, c.MACH_RCV_PORT_DIED)
+        wake_all(kernel, port.receivers, c.MACH_RCV_PORT_DIED)
     port.mscount = 0
     port.seqno = 0
     port.context = 0
@@ -117,8 +117,7 @@ def release_receive(kernel: Kernel, port: Port) -> None:
 
 def destroy_port(kernel: Kernel, port: Port) -> None:
     """The port becomes inactive for ever: section 9 from step 3 on."""
-    for waiter in list(port.senders):
-        kernel.wake(waiter)
+    wake_all(kernel, port.senders, 0)
     port.active = False
     port.receiver = None
     if port.ns_request is not None:
@@ -153,8 +152,9 @@ def clean_message(kernel: Kernel, message: Message) -> None:
     """Release the rights of a message in order: destination, reply, body (M31)."""
     release_right(kernel, message.remote, message.remote_type)
     release_right(kernel, message.local, message.local_type)
-    for item in message.items or ():
-        clean_item(kernel, item)
+    if message.items is not None:
+        for item in message.items:
+            clean_item(kernel, item)
 
 
 def clean_item(kernel: Kernel, item: Item) -> None:

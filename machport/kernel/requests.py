@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from machport.abi import constants as c
+from machport.abi.message import is_disposition
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import word_notification
-from machport.kernel.port import Port, Request
+from machport.kernel.port import Port, new_request
 from machport.kernel.refusal import Refusal
 from machport.kernel.release import notify as send_notification
 from machport.kernel.release import take_request
-from machport.kernel.rights import COPYIN, copyin, copyout_or_destroy, destroy_refused, has_right_for, kind_of
+from machport.kernel.rights import (
+    copyin,
+    copyout_or_destroy,
+    destroy_refused,
+    has_right_for,
+    is_nameless,
+    kind_of,
+)
 from machport.kernel.space import Entry, Space
 from machport.kernel.task import Task
-
-_SEND_ONCE = c.MACH_MSG_TYPE_PORT_SEND_ONCE
-_NAMELESS = (c.MACH_PORT_NULL, c.MACH_PORT_DEAD)
 
 
 def mach_port_request_notification(
@@ -50,18 +55,23 @@ def mach_port_request_notification(
             raise Refusal(c.KERN_INVALID_VALUE, "N section 1", f"{variant} is not a notification to ask for")
     except Refusal:
         if notify_port is not None:
-            destroy_refused(kernel, notify_port, _SEND_ONCE)
+            destroy_refused(kernel, notify_port, c.MACH_MSG_TYPE_PORT_SEND_ONCE)
         raise
-    return copyout_or_destroy(kernel, caller.space, previous, _SEND_ONCE)[0]
+    if previous is None:
+        return c.MACH_PORT_NULL
+    old, _ = copyout_or_destroy(kernel, caller.space, previous, c.MACH_MSG_TYPE_PORT_SEND_ONCE)
+    return old
 
 
 def copyin_notify(kernel: Kernel, caller: Task, name: int, disposition: int) -> Port | None:
     """The send-once right that a call was given to notify with; None for MACH_PORT_NULL (steps 2 and 3)."""
-    if kernel.dialect.calls_are_messages:
+    if kernel.calls_are_messages:
         return _copyin_notify_by_message(kernel, caller, name, disposition)
     if name == c.MACH_PORT_NULL:
         return None
-    if name != c.MACH_PORT_DEAD and (disposition not in COPYIN or kind_of(disposition) != _SEND_ONCE):
+    if name != c.MACH_PORT_DEAD and (
+        not is_disposition(disposition) or kind_of(disposition) != c.MACH_MSG_TYPE_PORT_SEND_ONCE
+    ):
         raise Refusal(c.MIG_BAD_ARGUMENTS, "F1", "notify_type is neither MAKE_SEND_ONCE nor MOVE_SEND_ONCE")
     entry = caller.space.lookup(name)
     if entry is None or not has_right_for(entry, disposition):
@@ -71,15 +81,15 @@ def copyin_notify(kernel: Kernel, caller: Task, name: int, disposition: int) -> 
 
 def _copyin_notify_by_message(kernel: Kernel, caller: Task, name: int, disposition: int) -> Port | None:
     """The same where the right travels in a message: it is taken, whatever it is, before it is judged."""
-    if disposition not in COPYIN:
+    if not is_disposition(disposition):
         raise Refusal(c.MIG_BAD_ARGUMENTS, "F1")
     port: Port | None = None
-    if name not in _NAMELESS:
+    if not is_nameless(name):
         entry = caller.space.lookup(name)
         if entry is None or not has_right_for(entry, disposition):
             raise Refusal(c.MACH_SEND_INVALID_RIGHT, "F2")
         port = copyin(kernel, caller.space, entry, disposition)
-    if kind_of(disposition) != _SEND_ONCE:
+    if kind_of(disposition) != c.MACH_MSG_TYPE_PORT_SEND_ONCE:
         destroy_refused(kernel, port, kind_of(disposition))
         raise Refusal(c.MIG_BAD_ARGUMENTS, "F1")
     if name == c.MACH_PORT_DEAD:
@@ -112,13 +122,15 @@ def _port_destroyed(space: Space, name: int, sync: int, notify: Port | None) -> 
     if sync:
         raise Refusal(c.KERN_INVALID_VALUE, "N section 1", "sync must be 0 for a port-destroyed notification")
     port = _receive_right(space, name, "N section 1.1")
-    previous, port.pd_request = port.pd_request, notify
+    previous = port.pd_request
+    port.pd_request = notify
     return previous
 
 
 def _no_senders(kernel: Kernel, space: Space, name: int, sync: int, notify: Port | None) -> Port | None:
     port = _receive_right(space, name, "N section 1.2")
-    previous, port.ns_request = port.ns_request, notify
+    previous = port.ns_request
+    port.ns_request = notify
     if notify is not None and port.srights == 0 and sync <= port.mscount:
         port.ns_request = None
         send_notification(kernel, word_notification(c.MACH_NOTIFY_NO_SENDERS, notify, port.mscount))
@@ -130,7 +142,7 @@ def _dead_name(kernel: Kernel, space: Space, name: int, sync: int, notify: Port 
     if entry.type == c.MACH_PORT_TYPE_DEAD_NAME:
         _notify_of_dead_name(kernel, entry, notify, bool(sync))
         return None
-    return _swap_request(kernel, entry, notify, send_possible=False)
+    return _swap_request(kernel, entry, notify, False)
 
 
 def _send_possible(kernel: Kernel, space: Space, name: int, sync: int, notify: Port | None) -> Port | None:
@@ -139,11 +151,11 @@ def _send_possible(kernel: Kernel, space: Space, name: int, sync: int, notify: P
     if entry.type == c.MACH_PORT_TYPE_DEAD_NAME:
         _notify_of_dead_name(kernel, entry, notify, True)
         return None
-    previous = _swap_request(kernel, entry, notify, send_possible=True)
+    previous = _swap_request(kernel, entry, notify, True)
     port = entry.port
     if notify is not None and sync:
         assert port is not None and port.requests is not None
-        if entry.type & c.MACH_PORT_TYPE_SEND_ONCE or not port.full:
+        if entry.type & c.MACH_PORT_TYPE_SEND_ONCE or not port.full():
             take_request(entry)
             send_notification(kernel, word_notification(c.MACH_NOTIFY_SEND_POSSIBLE, notify, entry.name))
         else:
@@ -161,7 +173,7 @@ def _notify_of_dead_name(kernel: Kernel, entry: Entry, notify: Port | None, imme
     send_notification(kernel, word_notification(c.MACH_NOTIFY_DEAD_NAME, notify, entry.name))
 
 
-def _swap_request(kernel: Kernel, entry: Entry, notify: Port | None, *, send_possible: bool) -> Port | None:
+def _swap_request(kernel: Kernel, entry: Entry, notify: Port | None, send_possible: bool) -> Port | None:
     """Replace the entry's request in one step; the one before is not told (N2)."""
     port = entry.port
     if port is None:
@@ -170,5 +182,5 @@ def _swap_request(kernel: Kernel, entry: Entry, notify: Port | None, *, send_pos
     if notify is not None:
         if port.requests is None:
             port.requests = kernel.new_request_table()
-        entry.request = port.requests.add(Request(entry, notify, send_possible))
+        entry.request = port.requests.add(new_request(entry, entry.name, notify, send_possible))
     return None if previous is None else previous.notify

@@ -5,12 +5,11 @@ Between the two a right is a port and a kind: MOVE_RECEIVE, MOVE_SEND or MOVE_SE
 
 from __future__ import annotations
 
-from typing import Final
-
 from machport.abi import constants as c
-from machport.abi.message import port_descriptor
+from machport.abi import words
+from machport.abi.message import is_disposition, port_descriptor
 from machport.kernel.kernel import Kernel
-from machport.kernel.message import Item, Message
+from machport.kernel.message import Message, new_item, new_message
 from machport.kernel.port import DEAD, Port
 from machport.kernel.refusal import Refusal
 from machport.kernel.release import (
@@ -22,35 +21,37 @@ from machport.kernel.release import (
     notify,
     release_right,
 )
-from machport.kernel.space import Entry, Space
-
-#: Disposition -> (type bit that the entry must have, kind of right that results, whether a dead name will do).
-COPYIN: Final = {
-    c.MACH_MSG_TYPE_MOVE_RECEIVE: (c.MACH_PORT_TYPE_RECEIVE, c.MACH_MSG_TYPE_PORT_RECEIVE, False),
-    c.MACH_MSG_TYPE_MOVE_SEND: (c.MACH_PORT_TYPE_SEND, c.MACH_MSG_TYPE_PORT_SEND, True),
-    c.MACH_MSG_TYPE_MOVE_SEND_ONCE: (c.MACH_PORT_TYPE_SEND_ONCE, c.MACH_MSG_TYPE_PORT_SEND_ONCE, True),
-    c.MACH_MSG_TYPE_COPY_SEND: (c.MACH_PORT_TYPE_SEND, c.MACH_MSG_TYPE_PORT_SEND, True),
-    c.MACH_MSG_TYPE_MAKE_SEND: (c.MACH_PORT_TYPE_RECEIVE, c.MACH_MSG_TYPE_PORT_SEND, False),
-    c.MACH_MSG_TYPE_MAKE_SEND_ONCE: (c.MACH_PORT_TYPE_RECEIVE, c.MACH_MSG_TYPE_PORT_SEND_ONCE, False),
-}
-
-#: Dispositions that a destination or reply port may have.
-SEND_DISPOSITIONS: Final = frozenset(COPYIN) - {c.MACH_MSG_TYPE_MOVE_RECEIVE}
-#: Dispositions that use up what they are applied to.
-MOVES: Final = frozenset((c.MACH_MSG_TYPE_MOVE_SEND, c.MACH_MSG_TYPE_MOVE_SEND_ONCE))
+from machport.kernel.space import Entry, Space, new_entry
 
 
 def kind_of(disposition: int) -> int:
     """The kind of right that a disposition results in."""
-    return COPYIN[disposition][1]
+    if disposition == c.MACH_MSG_TYPE_MOVE_RECEIVE:
+        return c.MACH_MSG_TYPE_PORT_RECEIVE
+    if disposition == c.MACH_MSG_TYPE_MOVE_SEND_ONCE or disposition == c.MACH_MSG_TYPE_MAKE_SEND_ONCE:
+        return c.MACH_MSG_TYPE_PORT_SEND_ONCE
+    return c.MACH_MSG_TYPE_PORT_SEND
 
 
-def has_right_for(entry: Entry, disposition: int, *, dead_ok: bool = True) -> bool:
-    """Whether an entry has what a disposition needs (P7, P8)."""
-    needed, _, dead_will_do = COPYIN[disposition]
-    if entry.type & needed:
-        return True
-    return dead_ok and dead_will_do and entry.type == c.MACH_PORT_TYPE_DEAD_NAME
+def is_send_disposition(disposition: int) -> bool:
+    """Whether a destination or reply port may have a disposition: all but MOVE_RECEIVE."""
+    return disposition != c.MACH_MSG_TYPE_MOVE_RECEIVE and is_disposition(disposition)
+
+
+def is_nameless(name: int) -> bool:
+    """Whether a number is never a name: null, or dead (P1)."""
+    return name == c.MACH_PORT_NULL or name == c.MACH_PORT_DEAD
+
+
+def has_right_for(entry: Entry, disposition: int, dead_ok: bool = True) -> bool:
+    """Whether an entry has what a disposition needs; a dead name will do where a send right is taken (P7, P8)."""
+    if disposition == c.MACH_MSG_TYPE_COPY_SEND or disposition == c.MACH_MSG_TYPE_MOVE_SEND:
+        needed = c.MACH_PORT_TYPE_SEND
+    elif disposition == c.MACH_MSG_TYPE_MOVE_SEND_ONCE:
+        needed = c.MACH_PORT_TYPE_SEND_ONCE
+    else:
+        return entry.type & c.MACH_PORT_TYPE_RECEIVE != 0
+    return entry.type & needed != 0 or (dead_ok and entry.type == c.MACH_PORT_TYPE_DEAD_NAME)
 
 
 def copyin(kernel: Kernel, space: Space, entry: Entry, disposition: int) -> Port:
@@ -58,6 +59,8 @@ def copyin(kernel: Kernel, space: Space, entry: Entry, disposition: int) -> Port
 
     A name that this frees gives a port-deleted notification at once (P9).
     """
+    if not entry.request:
+        return copyin_quietly(kernel, space, entry, disposition, None)
     deleted: list[Message] = []
     port = copyin_quietly(kernel, space, entry, disposition, deleted)
     for notification in deleted:
@@ -65,17 +68,21 @@ def copyin(kernel: Kernel, space: Space, entry: Entry, disposition: int) -> Port
     return port
 
 
-def copyin_quietly(kernel: Kernel, space: Space, entry: Entry, disposition: int, deleted: list[Message]) -> Port:
-    """The same, leaving the port-deleted notification to the caller, who takes more than one right at a time (M7)."""
+def copyin_quietly(kernel: Kernel, space: Space, entry: Entry, disposition: int, deleted: list[Message] | None) -> Port:
+    """The same, leaving the port-deleted notification to the caller, who takes more than one right at a time (M7).
+
+    Args:
+        deleted: takes the notification; None if the entry has no request, from which one could come.
+    """
     port = entry.port
     if port is None:
-        if disposition in MOVES:
+        if disposition == c.MACH_MSG_TYPE_MOVE_SEND or disposition == c.MACH_MSG_TYPE_MOVE_SEND_ONCE:
             _take_reference(space, entry, deleted)
         return DEAD
     if disposition == c.MACH_MSG_TYPE_MAKE_SEND_ONCE:
         port.sorights += 1
     elif disposition == c.MACH_MSG_TYPE_MAKE_SEND:
-        port.mscount = port.mscount + 1 & 0xFFFFFFFF
+        port.mscount = words.wrap(port.mscount + 1)
         port.srights += 1
     elif disposition == c.MACH_MSG_TYPE_COPY_SEND:
         port.srights += 1
@@ -95,7 +102,7 @@ def copyin_quietly(kernel: Kernel, space: Space, entry: Entry, disposition: int,
     return port
 
 
-def _take_reference(space: Space, entry: Entry, deleted: list[Message]) -> None:
+def _take_reference(space: Space, entry: Entry, deleted: list[Message] | None) -> None:
     if entry.urefs > 1:
         entry.urefs -= 1
     elif entry.type == c.MACH_PORT_TYPE_SEND_RECEIVE:
@@ -105,9 +112,10 @@ def _take_reference(space: Space, entry: Entry, deleted: list[Message]) -> None:
         _free(space, entry, deleted)
 
 
-def _free(space: Space, entry: Entry, deleted: list[Message]) -> None:
+def _free(space: Space, entry: Entry, deleted: list[Message] | None) -> None:
     notification = free_entry(space, entry)
     if notification is not None:
+        assert deleted is not None
         deleted.append(notification)
 
 
@@ -123,21 +131,22 @@ def copyout(space: Space, port: Port | None, kind: int) -> int:
         return c.MACH_PORT_DEAD
     entry = None if kind == c.MACH_MSG_TYPE_PORT_SEND_ONCE else space.by_port.get(port)
     if entry is None:
-        entry = new_entry(space, space.pick_name(), port, kind)
+        entry = enter_right(space, space.pick_name(), port, kind)
     else:
         join_entry(space, entry, port, kind)
     return entry.name
 
 
-def new_entry(space: Space, name: int, port: Port, kind: int) -> Entry:
-    """A name that denotes one right."""
+def enter_right(space: Space, name: int, port: Port, kind: int) -> Entry:
+    """A new name denotes one right."""
     if kind == c.MACH_MSG_TYPE_PORT_SEND:
-        entry = Entry(name, c.MACH_PORT_TYPE_SEND, 1, port)
+        entry = new_entry(name, c.MACH_PORT_TYPE_SEND, 1, port)
     elif kind == c.MACH_MSG_TYPE_PORT_SEND_ONCE:
-        entry = Entry(name, c.MACH_PORT_TYPE_SEND_ONCE, 1, port)
+        entry = new_entry(name, c.MACH_PORT_TYPE_SEND_ONCE, 1, port)
     else:
-        entry = Entry(name, c.MACH_PORT_TYPE_RECEIVE, 0, port)
-        port.receiver, port.destination = space, None
+        entry = new_entry(name, c.MACH_PORT_TYPE_RECEIVE, 0, port)
+        port.receiver = space
+        port.destination = None
     space.add(entry)
     return entry
 
@@ -149,12 +158,14 @@ def join_entry(space: Space, entry: Entry, port: Port, kind: int) -> None:
     """
     if kind == c.MACH_MSG_TYPE_PORT_RECEIVE:
         entry.type |= c.MACH_PORT_TYPE_RECEIVE
-        port.receiver, port.destination = space, None
+        port.receiver = space
+        port.destination = None
         port.name = entry.name
         return
     if entry.type & c.MACH_PORT_TYPE_SEND:
         port.srights -= 1
-        entry.urefs = min(entry.urefs + 1, c.SEND_UREFS_MAX)
+        if entry.urefs < c.SEND_UREFS_MAX:
+            entry.urefs += 1
     else:
         entry.type |= c.MACH_PORT_TYPE_SEND
         entry.urefs = 1
@@ -171,8 +182,10 @@ def copyout_or_destroy(kernel: Kernel, space: Space, port: Port | None, kind: in
 
 def destroy_refused(kernel: Kernel, port: Port | None, kind: int) -> None:
     """Destroy a right that a refused call was given (P16), in the order of the dialect."""
-    item = Item(port_descriptor(c.MACH_PORT_NULL, kind), kind, [port])
-    if kernel.dialect.calls_are_messages:
-        destroy_message(kernel, Message(None, 0, items=[item]))
+    item = new_item(port_descriptor(c.MACH_PORT_NULL, kind), kind, [port])
+    if kernel.calls_are_messages:
+        message = new_message(None, 0)
+        message.items = [item]
+        destroy_message(kernel, message)
     else:
         clean_item(kernel, item)

@@ -6,26 +6,12 @@ noticed here, when an entry is looked at (section 9, step 6 of the specification
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from machport.abi.constants import (
-    KERN_NO_SPACE,
-    MACH_PORT_TYPE_DEAD_NAME,
-    MACH_PORT_TYPE_DNREQUEST,
-    MACH_PORT_TYPE_RECEIVE,
-    MACH_PORT_TYPE_SEND,
-    MACH_PORT_TYPE_SEND_ONCE,
-    MACH_PORT_TYPE_SEND_RECEIVE,
-    MACH_PORT_TYPE_SPREQUEST,
-    MACH_PORT_TYPE_SPREQUEST_DELAYED,
-    PORT_NAME_GEN_FIRST,
-    PORT_NAME_GEN_STEP,
-    PORT_NAME_INDEX_SHIFT,
-)
-from machport.kernel.port import Port, PortSet
+from machport.abi import constants as c
+from machport.kernel.port import Port, PortSet, Request
 from machport.kernel.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -33,32 +19,36 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME_LIMIT: Final = 1 << 20
 
-_MORTAL: Final = MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_SEND_ONCE
-
 
 class Entry:
     """What one name denotes: type bits, user references, a port or set, and at most one request's slot."""
 
     __slots__ = ("name", "port", "pset", "request", "type", "urefs")
 
-    def __init__(self, name: int, type: int, urefs: int, port: Port | None = None, pset: PortSet | None = None) -> None:
+    def begin(self, name: int, type: int, urefs: int, port: Port | None, pset: PortSet | None) -> Entry:
         self.name = name
         self.type = type
         self.urefs = urefs
         self.port = port
         self.pset = pset
         self.request = 0
+        return self
 
     def reported_type(self) -> int:
         """Type bits as ``mach_port_type`` reports them, with the bits of a registered request (N5, N70)."""
         if not self.request:
             return self.type
         assert self.port is not None and self.port.requests is not None
-        if not self.port.requests.slots[self.request].send_possible:
-            return self.type | MACH_PORT_TYPE_DNREQUEST
+        request: Request = self.port.requests.slots[self.request]
+        if not request.send_possible:
+            return self.type | c.MACH_PORT_TYPE_DNREQUEST
         if self.request in self.port.requests.armed:
-            return self.type | MACH_PORT_TYPE_SPREQUEST
-        return self.type | MACH_PORT_TYPE_SPREQUEST | MACH_PORT_TYPE_SPREQUEST_DELAYED
+            return self.type | c.MACH_PORT_TYPE_SPREQUEST
+        return self.type | c.MACH_PORT_TYPE_SPREQUEST | c.MACH_PORT_TYPE_SPREQUEST_DELAYED
+
+
+def new_entry(name: int, type: int, urefs: int, port: Port | None = None, pset: PortSet | None = None) -> Entry:
+    return Entry.__new__(Entry).begin(name, type, urefs, port, pset)
 
 
 class Space:
@@ -78,7 +68,7 @@ class Space:
     def lookup(self, name: int) -> Entry | None:
         """The entry of a name, turned into a dead name if its port has died; None if there is none."""
         entry = self.entries.get(name)
-        if entry is not None and entry.type & _MORTAL:
+        if entry is not None and entry.type & c.MACH_PORT_TYPE_SEND_RIGHTS:
             port = entry.port
             assert port is not None
             if not port.active:
@@ -86,9 +76,9 @@ class Space:
         return entry
 
     def _bury(self, entry: Entry, port: Port) -> None:
-        if entry.type & MACH_PORT_TYPE_SEND:
+        if entry.type & c.MACH_PORT_TYPE_SEND:
             del self.by_port[port]
-        entry.type = MACH_PORT_TYPE_DEAD_NAME
+        entry.type = c.MACH_PORT_TYPE_DEAD_NAME
         entry.port = None
         if entry.request:
             # The notification that was sent when the port died stands for this reference (N19).
@@ -113,21 +103,21 @@ class Space:
 
     def check_room(self) -> None:
         if len(self.entries) >= self.limit:
-            raise Refusal(KERN_NO_SPACE, "P4", f"the task has all {self.limit} names that it may have")
+            raise Refusal(c.KERN_NO_SPACE, "P4", f"the task has all {self.limit} names that it may have")
 
     def add(self, entry: Entry) -> None:
         self.entries[entry.name] = entry
-        if entry.type & MACH_PORT_TYPE_SEND_RECEIVE:
+        if entry.type & c.MACH_PORT_TYPE_SEND_RECEIVE:
             assert entry.port is not None
             self.by_port[entry.port] = entry
-            if entry.type & MACH_PORT_TYPE_RECEIVE:
+            if entry.type & c.MACH_PORT_TYPE_RECEIVE:
                 entry.port.name = entry.name
 
     def free(self, entry: Entry) -> None:
         """The name denotes nothing any more.  What that means for its rights is the caller's business."""
         del self.entries[entry.name]
         self.names.freed(entry.name)
-        if entry.type & MACH_PORT_TYPE_SEND_RECEIVE:
+        if entry.type & c.MACH_PORT_TYPE_SEND_RECEIVE:
             assert entry.port is not None
             del self.by_port[entry.port]
 
@@ -139,26 +129,27 @@ class Space:
         self.entries[name] = entry
         if entry.request:
             assert entry.port is not None and entry.port.requests is not None
-            entry.port.requests.slots[entry.request].name = name
-        if entry.type & MACH_PORT_TYPE_RECEIVE:
+            request: Request = entry.port.requests.slots[entry.request]
+            request.name = name
+        if entry.type & c.MACH_PORT_TYPE_RECEIVE:
             assert entry.port is not None
             entry.port.name = name
         if entry.pset is not None:
             entry.pset.name = name
 
 
-class NamePicker(ABC):
+class NamePicker:
     """Picks the names that a kernel chooses."""
 
     __slots__ = ()
 
-    @abstractmethod
     def pick(self, used: dict[int, Entry]) -> int:
         """A name that is not used."""
+        raise NotImplementedError
 
-    @abstractmethod
     def freed(self, name: int) -> None:
         """The name is free again."""
+        raise NotImplementedError
 
 
 class GenerationNames(NamePicker):
@@ -167,28 +158,30 @@ class GenerationNames(NamePicker):
     __slots__ = ("free", "generations")
 
     def __init__(self) -> None:
-        #: The generation last given to each index; negative while the index waits to be used again.
-        self.generations: list[int] = []
+        #: The generation last given to each index, all of whose lowest two bits are set; without them while the index
+        #: waits to be used again.
+        self.generations = bytearray()
         self.free: deque[int] = deque()
 
     def pick(self, used: dict[int, Entry]) -> int:
         while True:
             if self.free:
                 index = self.free.popleft()
-                generation = (PORT_NAME_GEN_STEP - self.generations[index]) & 0xFF
+                generation = self.generations[index] + c.PORT_NAME_GEN_STEP & 0xFF | c.PORT_NAME_GEN_FIRST
                 self.generations[index] = generation
             else:
                 index = len(self.generations)
-                generation = PORT_NAME_GEN_FIRST
+                generation = c.PORT_NAME_GEN_FIRST
                 self.generations.append(generation)
-            name = index + 1 << PORT_NAME_INDEX_SHIFT | generation
+            name = index + 1 << c.PORT_NAME_INDEX_SHIFT | generation
             if name not in used:
                 return name
 
     def freed(self, name: int) -> None:
-        index = (name >> PORT_NAME_INDEX_SHIFT) - 1
-        if 0 <= index < len(self.generations) and self.generations[index] == name & 0xFF:
-            self.generations[index] = -self.generations[index]
+        index = (name >> c.PORT_NAME_INDEX_SHIFT) - 1
+        generation = name & 0xFF
+        if 0 <= index < len(self.generations) and self.generations[index] == generation:
+            self.generations[index] = generation & ~c.PORT_NAME_GEN_FIRST
             self.free.append(index)
 
 

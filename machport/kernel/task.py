@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from machport.abi.constants import TASK_PORT_REGISTER_MAX
-from machport.kernel.port import Port
+from machport.kernel.port import Port, new_port
 from machport.kernel.space import NamePicker, Space
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Task:
         self.label = label
         self.tokens = tokens
         self.space = Space(self, limit, names)
-        self.port = Port()
+        self.port = new_port(None)
         self.port.kobject = self
         self.special: dict[int, Port] = {}
         self.registered: list[Port | None] = [None] * TASK_PORT_REGISTER_MAX

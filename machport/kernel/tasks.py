@@ -7,15 +7,15 @@ from typing import Any
 
 from machport.abi import constants as c
 from machport.abi.message import KERNEL_TOKENS
+from machport.kernel import phase
 from machport.kernel.kernel import Kernel
 from machport.kernel.messages import interrupt
 from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
 from machport.kernel.release import destroy_entry, destroy_port, release_reference, release_right, release_send
-from machport.kernel.rights import copyin, copyout, has_right_for
+from machport.kernel.rights import copyin, copyout, has_right_for, is_nameless
 from machport.kernel.space import NamePicker
 from machport.kernel.task import Task
-from machport.kernel.waiter import Phase
 
 _SPECIAL = (c.TASK_KERNEL_PORT, c.TASK_BOOTSTRAP_PORT)
 
@@ -45,7 +45,7 @@ def task_terminate(kernel: Kernel, task: Task) -> None:
     check_alive(task)
     task.space.active = False
     for waiter in list(task.waiters):
-        if waiter.phase is Phase.SEND:
+        if waiter.phase == phase.SEND:
             interrupt(kernel, waiter)
     release_send(kernel, task.port)
     for port in [*task.special.values(), *filter(None, task.registered)]:
@@ -148,7 +148,7 @@ def mach_ports_lookup(kernel: Kernel, caller: Task, task: Task) -> list[int]:
 
 
 def _check_sendable(caller: Task, name: int) -> None:
-    if name not in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD):
+    if not is_nameless(name):
         entry = caller.space.lookup(name)
         if entry is None or not has_right_for(entry, c.MACH_MSG_TYPE_COPY_SEND):
             raise Refusal(c.KERN_INVALID_CAPABILITY, "P8", f"{name:#x} is not a send right")
@@ -156,7 +156,7 @@ def _check_sendable(caller: Task, name: int) -> None:
 
 def _copy_of(kernel: Kernel, caller: Task, name: int) -> Port | None:
     _check_sendable(caller, name)
-    if name in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD):
+    if is_nameless(name):
         return None
     entry = caller.space.lookup(name)
     assert entry is not None

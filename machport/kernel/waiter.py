@@ -7,56 +7,69 @@ The kernel has no threads.  Whoever drives it keeps the waiter of a call that is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
 
-from machport.abi.constants import MACH_RCV_TIMEOUT, MACH_SEND_TIMEOUT
-
-if TYPE_CHECKING:
-    from machport.kernel.message import Message
-    from machport.kernel.port import Port, PortSet
-    from machport.kernel.task import Task
+from machport.abi import constants as c
+from machport.kernel import phase
+from machport.kernel.message import Message
+from machport.kernel.port import Port, PortSet
+from machport.kernel.task import Task
 
 
-class Phase(Enum):
-    """What a waiter waits for."""
-
-    SEND = "room in a full queue"
-    RECEIVE = "a message"
-    DONE = "nothing"
-
-
-class Result(NamedTuple):
-    """What ``mach_msg`` gives back.
+class Result:
+    """What ``mach_msg`` gives back, in the parts that it has, so that a large body is not copied.
 
     Attributes:
         code: ``mach_msg_return_t``.
-        buffer: the received message with its trailer; the message given back after SEND_TIMED_OUT or
+        head: header and descriptors of the received message; of the message given back after SEND_TIMED_OUT or
             SEND_INTERRUPTED; only a header after RCV_TOO_LARGE; None if the buffer is as it was.
+        inline: the inline data as it was sent.
+        tail: zeros up to a multiple of four bytes, and the trailer; b"" if there is none.
         memory: content of its out-of-line regions and port arrays, one for each such descriptor.
         rule: number of the rule behind a code that is not success.
         taken: descriptors of a sent message that were taken and destroyed before the one that failed (M8).
         received, port: the message that was received and where, for ``copyout.take_back``; None if there is none.
     """
 
-    code: int
-    buffer: bytes | None = None
-    memory: Sequence[bytes] = ()
-    rule: str = ""
-    taken: int = 0
-    received: Message | None = None
-    port: Port | None = None
+    __slots__ = ("code", "head", "inline", "memory", "port", "received", "rule", "tail", "taken")
+
+    def begin(self, code: int, rule: str) -> Result:
+        self.code = code
+        self.rule = rule
+        self.head: bytes | None = None
+        self.inline: bytes | memoryview = b""
+        self.tail = b""
+        self.memory: Sequence[bytes] = ()
+        self.taken = 0
+        self.received: Message | None = None
+        self.port: Port | None = None
+        return self
+
+    @property
+    def buffer(self) -> bytes | None:
+        """Head, inline data and tail in one, as the caller's buffer has them; None if it is as it was."""
+        return None if self.head is None else b"".join((self.head, self.inline, self.tail))
+
+
+def new_result(code: int, rule: str = "") -> Result:
+    """A result that leaves the buffer as it was."""
+    return Result.__new__(Result).begin(code, rule)
+
+
+#: The result of a message that was sent.
+SENT = new_result(c.MACH_MSG_SUCCESS)
 
 
 class Waiter:
     """One call of ``mach_msg``: its arguments, where it is, and in the end its result.
 
-    ``timeout`` is in milliseconds from the start of the phase, None for no limit; the driver has the clock.
+    ``deadline_ms`` is in milliseconds from the start of the phase, None for no limit; the driver has the clock.  The
+    driver may keep what it knows of the call in ``owner``, which the kernel never touches.
     """
 
     __slots__ = (
         "message",
         "option",
+        "owner",
         "phase",
         "queue",
         "rcv_limit",
@@ -68,13 +81,13 @@ class Waiter:
         "woken_code",
     )
 
-    def __init__(self, task: Task, option: int, rcv_limit: int, rcv_name: int, timeout_ms: int) -> None:
+    def begin(self, task: Task, option: int, rcv_limit: int, rcv_name: int, timeout_ms: int) -> Waiter:
         self.task = task
         self.option = option
         self.rcv_limit = rcv_limit
         self.rcv_name = rcv_name
         self.timeout_ms = timeout_ms
-        self.phase = Phase.DONE
+        self.phase = phase.DONE
         #: The queue of waiters that this one stands in; None once it is woken.
         self.queue: dict[Waiter, None] | None = None
         #: The message that waits to be queued, or that was handed over.
@@ -83,9 +96,11 @@ class Waiter:
         self.source: Port | PortSet | None = None
         self.woken_code = 0
         self.result: Result | None = None
+        self.owner: object = None
+        return self
 
-    def wait_in(self, queue: dict[Waiter, None], phase: Phase) -> None:
-        self.phase = phase
+    def wait_in(self, queue: dict[Waiter, None], what_for: int) -> None:
+        self.phase = what_for
         self.queue = queue
         queue[self] = None
         self.task.waiters[self] = None
@@ -96,8 +111,21 @@ class Waiter:
         del self.queue[self]
         self.queue = None
 
+    def finish(self, result: Result) -> None:
+        """The call is done."""
+        if self.phase != phase.DONE:
+            self.phase = phase.DONE
+            self.task.waiters.pop(self, None)
+        self.message = None
+        self.source = None
+        self.result = result
+
     @property
     def deadline_ms(self) -> int | None:
         """The limit of the present phase in milliseconds, None if it waits without one (M2)."""
-        bit = MACH_SEND_TIMEOUT if self.phase is Phase.SEND else MACH_RCV_TIMEOUT
+        bit = c.MACH_SEND_TIMEOUT if self.phase == phase.SEND else c.MACH_RCV_TIMEOUT
         return self.timeout_ms if self.option & bit else None
+
+
+def new_waiter(task: Task, option: int, rcv_limit: int, rcv_name: int, timeout_ms: int) -> Waiter:
+    return Waiter.__new__(Waiter).begin(task, option, rcv_limit, rcv_name, timeout_ms)

@@ -17,13 +17,13 @@ from kernel_snapshot import snapshot
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi.status import PortStatus
-from machport.kernel import messages, ports, requests, tasks
+from machport.kernel import messages, phase, ports, requests, tasks
 from machport.kernel.dialect import MANUAL, Dialect
 from machport.kernel.kernel import Kernel
 from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
 from machport.kernel.space import DEFAULT_NAME_LIMIT
-from machport.kernel.waiter import Phase, Result, Waiter
+from machport.kernel.waiter import Result, Waiter
 
 T = TypeVar("T")
 
@@ -350,13 +350,13 @@ class Actor:
         """Send to a full queue without a timeout, perhaps to receive after that."""
         option = c.MACH_SEND_MSG | c.MACH_RCV_MSG if receive else c.MACH_SEND_MSG
         waiter = self.try_send(remote, disposition, option=option, **options)
-        assert waiter.phase is Phase.SEND
+        assert waiter.phase == phase.SEND
         return waiter
 
     def fill(self, name: int) -> int:
         """Fill the queue of a receive right of this task; how many messages that took."""
         count = 0
-        while not self.port_behind(name).full:
+        while not self.port_behind(name).full():
             self.send(name, MAKE_SEND, id=100 + count)
             count += 1
         return count
@@ -374,7 +374,7 @@ class Actor:
     def wait_to_receive(self, name: int, *, option: int = 0, limit: int = ROOM) -> Waiter:
         """Receive without a timeout where nothing waits."""
         waiter = self.mach_msg(c.MACH_RCV_MSG | ALL_TRAILER | option, rcv_limit=limit, rcv_name=name)
-        assert waiter.phase is Phase.RECEIVE
+        assert waiter.phase == phase.RECEIVE
         return waiter
 
     def told(self, name: int) -> list[tuple[Any, ...]]:
@@ -398,7 +398,7 @@ class Actor:
 
 def done(waiter: Waiter) -> Result:
     """The result of a call that is over."""
-    assert waiter.phase is Phase.DONE and waiter.result is not None
+    assert waiter.phase == phase.DONE and waiter.result is not None
     return waiter.result
 
 

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from machport.abi import constants as c
+from machport.kernel import phase
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message
 from machport.kernel.port import DEAD, Port
 from machport.kernel.queueing import peek
 from machport.kernel.space import Entry, Space
-from machport.kernel.waiter import Phase, Waiter
+from machport.kernel.waiter import Waiter
 
 SEND, SEND_ONCE, RECEIVE = c.MACH_PORT_TYPE_SEND, c.MACH_PORT_TYPE_SEND_ONCE, c.MACH_PORT_TYPE_RECEIVE
 BOTH, SET, DEAD_NAME = c.MACH_PORT_TYPE_SEND_RECEIVE, c.MACH_PORT_TYPE_PORT_SET, c.MACH_PORT_TYPE_DEAD_NAME
@@ -75,7 +76,7 @@ class Census:
                 if entry.request and entry.port is not None:
                     self.requests[entry.port] += 1
             for waiter in task.waiters:
-                if waiter.phase is Phase.SEND and waiter.message is not None:
+                if waiter.phase == phase.SEND and waiter.message is not None:
                     self._count_message(waiter.message)
 
     def _count_port(self, port: Port) -> None:
@@ -187,7 +188,7 @@ def _check_port(kernel: Kernel, port: Port, *, quirks: bool) -> None:
         assert port.pset.order.count(port.ticket) == port.msgcount  # type: ignore[arg-type]
         assert not port.receivers
     # Nobody waits for what is there: room for a sender, a message for a receiver.
-    assert port.full or not any(waiter.message and not waiter.message.circular for waiter in port.senders)
+    assert port.full() or not any(waiter.message and not waiter.message.circular for waiter in port.senders or ())
     source = port.pset or port
     assert not source.receivers or peek(source) is None
     if port.requests is not None:
@@ -200,5 +201,5 @@ def _check_port(kernel: Kernel, port: Port, *, quirks: bool) -> None:
 def _check_waiter(waiter: Waiter) -> None:
     assert waiter.result is None
     assert waiter.queue is not None and waiter in waiter.queue
-    assert waiter.phase in (Phase.SEND, Phase.RECEIVE)
-    assert (waiter.message is not None) == (waiter.phase is Phase.SEND)
+    assert waiter.phase in (phase.SEND, phase.RECEIVE)
+    assert (waiter.message is not None) == (waiter.phase == phase.SEND)

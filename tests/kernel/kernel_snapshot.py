@@ -82,7 +82,7 @@ class _Walk:
     def set(self, pset: PortSet) -> dict[str, Any]:
         order = [self.port(ticket.port) for ticket in pset.order if ticket.port.ticket is ticket]
         members = sorted(self.port(member) for member in pset.members)
-        return {"name": pset.name, "members": members, "order": order, "receivers": len(pset.receivers)}
+        return {"name": pset.name, "members": members, "order": order, "receivers": len(pset.receivers or ())}
 
     def port_state(self, port: Port) -> dict[str, Any]:
         queue, message = [], port.first
@@ -110,8 +110,8 @@ class _Walk:
             "dn": [(self.port(request.notify), request.name) for request in requests],
             "context": (port.context, port.guarded, port.strict),
             "queue": queue,
-            "receivers": len(port.receivers),
-            "senders": [self.message(waiter.message) for waiter in port.senders if waiter.message is not None],
+            "receivers": len(port.receivers or ()),
+            "senders": [self.message(waiter.message) for waiter in port.senders or () if waiter.message is not None],
         }
 
     def message(self, message: Message) -> Any:

@@ -1,0 +1,92 @@
+"""The bytes of messages as machine words: the interpreted twin of ``words.pxd``.
+
+For ``machport.abi.message`` and ``machport.kernel`` only.  Knows where words are, never what they mean.  Here an offset
+that is wrong raises; in C it reads what is there.  So whoever reads has compared the offset with the length.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+#: Whether this is the compiled form.
+NATIVE: Final = False
+
+HEADER_SIZE: Final = 24
+#: Offset of the descriptors of a complex message.
+BODY_SIZE: Final = 28
+PORT_DESCRIPTOR_SIZE: Final = 12
+MEMORY_DESCRIPTOR_SIZE: Final = 16
+MIN_TRAILER: Final = 8
+MAX_SIZE: Final = 50_331_580
+MAX_PORTS: Final = 16_383
+#: Inline data longer than this is not copied: what is kept is a view of the bytes that came.
+VIEWED_SIZE: Final = 4096
+
+_HEADER: Final = struct.Struct("<6I")
+_TRAILER: Final = struct.Struct("<15I")
+_NDR_AND_WORD: Final = struct.Struct("<8sI")
+_NDR: Final = bytes((0, 0, 0, 0, 1, 0, 0, 0))
+
+
+def source(data: bytes | memoryview) -> bytes | memoryview:
+    """``data`` as the functions below take it: bytes that cannot move as long as this object lives."""
+    if isinstance(data, bytes):
+        return data
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous else view.tobytes()
+
+
+def length(source: bytes | memoryview) -> int:
+    """Bytes of what :func:`source` gave."""
+    return len(source)
+
+
+def address(source: bytes | memoryview) -> bytes | memoryview:
+    """What the functions below take as ``memory``: the source itself; in C, the address of its first byte."""
+    return source
+
+
+def u8(memory: bytes | memoryview, offset: int) -> int:
+    return memory[offset]
+
+
+def u32(memory: bytes | memoryview, offset: int) -> int:
+    return int.from_bytes(memory[offset : offset + 4], "little")
+
+
+def u64(memory: bytes | memoryview, offset: int) -> int:
+    return int.from_bytes(memory[offset : offset + 8], "little")
+
+
+def wrap(value: int) -> int:
+    """The number as a u32 counts: round and round."""
+    return value & 0xFFFFFFFF
+
+
+def rest(source: bytes | memoryview, offset: int) -> bytes:
+    """A copy of what is behind ``offset``."""
+    return bytes(source[offset:])
+
+
+def kept(source: bytes | memoryview, offset: int) -> bytes | memoryview:
+    """What is behind ``offset``, copied if it is short, and otherwise a view."""
+    if len(source) - offset > VIEWED_SIZE:
+        return memoryview(source)[offset:]
+    return bytes(source[offset:])
+
+
+def pack_header(bits: int, size: int, remote: int, local: int, voucher: int, id: int) -> bytes:
+    return _HEADER.pack(bits, size, remote, local, voucher, id)
+
+
+def pack_tail(padding: int, size: int, seqno: int, tokens: Sequence[int], context: int) -> bytes:
+    """``padding`` zeros and a trailer of ``size`` bytes, which has room for some of what is to be told."""
+    words = _TRAILER.pack(0, size, seqno, *tokens, context & 0xFFFFFFFF, context >> 32)
+    return bytes(padding) + words[:size].ljust(size, b"\0")
+
+
+def pack_ndr_and_word(word: int) -> bytes:
+    """The inline data of most notifications, and of replies that are only a code."""
+    return _NDR_AND_WORD.pack(_NDR, word)

@@ -1,0 +1,28 @@
+# C types for kernel.py.
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from machport.kernel.port cimport Port, RequestTable, new_port
+from machport.kernel.space cimport Space
+from machport.kernel.waiter cimport Waiter
+
+@cython.final
+cdef class Kernel:
+    cdef readonly object dialect
+    cdef readonly bint typed_messages
+    cdef readonly bint calls_are_messages
+    cdef public Py_ssize_t name_limit
+    cdef readonly Space space
+    cdef public dict tasks
+    cdef public object garbage
+    cdef public object woken
+    cdef public dict changed
+    cdef public list _released
+
+    cpdef wake(self, Waiter waiter, int64_t code=*)
+    cpdef RequestTable new_request_table(self)
+    @cython.locals(port=Port)
+    cpdef Port kernel_port(self, object kobject)
+    cpdef release(self, object kobject)
+    cpdef list take_released(self)

@@ -1,0 +1,98 @@
+# C types for port.py.  Spaces and entries are objects here: space.pxd, which has their types, needs those of ports.
+
+cimport cython
+from libc.stdint cimport int64_t, uint64_t
+
+cimport machport.abi.constants as c
+cimport machport.abi.words as words
+from machport.kernel.message cimport Message
+
+@cython.final
+cdef class Port:
+    cdef public bint active
+    cdef public bint guarded
+    cdef public bint strict
+    cdef public object receiver
+    cdef public int64_t name
+    cdef public Port destination
+    cdef public int64_t mscount
+    cdef public int64_t srights
+    cdef public int64_t sorights
+    cdef public int64_t qlimit
+    cdef public int64_t seqno
+    cdef public Message first
+    cdef public Message last
+    cdef public int64_t msgcount
+    cdef public PortSet pset
+    cdef public Ticket ticket
+    cdef public Port ns_request
+    cdef public Port pd_request
+    cdef public RequestTable requests
+    cdef public uint64_t context
+    cdef public dict receivers
+    cdef public dict senders
+    cdef public object kobject
+
+    cpdef Port begin(self, object receiver)
+    cpdef bint full(self) noexcept
+    cpdef append(self, Message message)
+    @cython.locals(message=Message)
+    cpdef Message pop(self)
+    @cython.locals(before=Message, after=Message)
+    cpdef push_back(self, Message message)
+    @cython.locals(link=Port)
+    cpdef bint in_transit_to(self, Port port) except -1
+
+cpdef Port new_port(object receiver)
+@cython.locals(port=Port)
+cdef Port _dead_port()
+
+@cython.final
+cdef class Ticket:
+    cdef public Port port
+
+@cython.final
+cdef class PortSet:
+    cdef public bint active
+    cdef public int64_t name
+    cdef public dict members
+    cdef public object order
+    cdef public Py_ssize_t _compact_at
+    cdef public dict receivers
+
+    cpdef insert(self, Port port)
+    cdef _compact(self)
+    cpdef remove(self, Port port)
+    cpdef arrived(self, Port port)
+    @cython.locals(ticket=Ticket)
+    cpdef Port first(self)
+
+@cython.final
+cdef class Request:
+    cdef public object entry
+    cdef public int64_t name
+    cdef public Port notify
+    cdef public bint send_possible
+
+    cpdef Request begin(self, object entry, int64_t name, Port notify, bint send_possible)
+
+cpdef Request new_request(object entry, int64_t name, Port notify, bint send_possible)
+
+cdef class RequestTable:
+    cdef public dict armed
+    cdef public int64_t next
+    cdef public dict slots
+
+    @cython.locals(slot=int64_t)
+    cpdef int64_t add(self, Request request) except -1
+    cpdef Request cancel(self, int64_t slot)
+    cpdef list in_order(self)
+    cpdef int64_t _take_slot(self) except -1
+
+cdef class SlottedRequestTable(RequestTable):
+    cdef public list free
+    cdef public Py_ssize_t size
+
+    cpdef Request cancel(self, int64_t slot)
+    cpdef list in_order(self)
+    cpdef int64_t _take_slot(self) except -1
