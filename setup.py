@@ -14,6 +14,11 @@ from Cython.Compiler import Options
 from setuptools import Extension, setup
 
 RING = [f"machport/ring/{name}.py" for name in ("queue", "doorbell", "mapping")]
+TRAPS = [
+    "machport/abi/traps.py",
+    "machport/client/channel.py",
+    *(f"machport/server/{name}.py" for name in ("connection", "dispatch", "traps")),
+]
 KERNEL = [
     "machport/abi/message.py",
     *sorted(str(path.with_suffix(".py")) for path in Path("machport/kernel").glob("*.pxd") if path.stem != "phase"),
@@ -37,7 +42,7 @@ kernel = []
 Options.get_directive_defaults().update(trashcan=True, freelist=64)
 if os.environ.get("MACHPORT_PURE", "") in ("", "0"):
     kernel = cythonize(
-        extensions(KERNEL),
+        extensions([*KERNEL, *TRAPS]),
         language_level=3,
         build_dir="build",
         # The annotations speak to readers and mypy; the C types are in the .pxd files.  An attribute of None is an

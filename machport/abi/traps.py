@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
+from machport.abi import words as w
 from machport.abi.errors import InvalidArgument, ProtocolError
 
 #: What traps and answers are read from: a long one is a view of its memory.
@@ -97,8 +98,7 @@ def number_of(data: Buffer) -> int:
     """
     if len(data) < _NUMBER.size:
         raise ProtocolError(f"{len(data)} bytes are neither a trap nor an answer")
-    number: int = _NUMBER.unpack_from(data)[0]
-    return number
+    return w.u32(w.address(data), 0)
 
 
 def pack_refusal(code: int, rule: str, says: str) -> bytes:
@@ -173,68 +173,115 @@ SET_SPECIAL_PORT: Final = Trap(3410, "task_set_special_port", "task which port")
 # mach_msg
 
 MACH_MSG: Final = 31
-_MSG: Final = struct.Struct("<7I")
-_MSG_ANSWER: Final = struct.Struct("<6I")
+_MSG_SIZE: Final = 28
+_MSG_ANSWER_SIZE: Final = 24
 #: Stands for the size of memory that the sender could not read.
 _UNREADABLE: Final = 0xFFFFFFFF
 
 
-class MsgTrap(NamedTuple):
+class MsgTrap:
     """The arguments of ``mach_msg``.
 
     ``memory`` is what its out-of-line descriptors point to; None where that cannot be read.
     """
 
-    option: int
-    buffer: Buffer = b""
-    memory: Sequence[Buffer | None] = ()
-    rcv_limit: int = 0
-    rcv_name: int = 0
-    timeout_ms: int = 0
+    __slots__ = ("buffer", "memory", "option", "rcv_limit", "rcv_name", "timeout_ms")
+
+    def __init__(
+        self,
+        option: int,
+        buffer: Buffer = b"",
+        memory: Sequence[Buffer | None] = (),
+        rcv_limit: int = 0,
+        rcv_name: int = 0,
+        timeout_ms: int = 0,
+    ) -> None:
+        self.option = option
+        self.buffer = buffer
+        self.memory = memory
+        self.rcv_limit = rcv_limit
+        self.rcv_name = rcv_name
+        self.timeout_ms = timeout_ms
 
     @property
     def packed_size(self) -> int:
         """How many bytes ``pack`` gives."""
-        return _MSG.size + 4 * len(self.memory) + len(self.buffer) + sum(len(region or b"") for region in self.memory)
+        return _MSG_SIZE + 4 * len(self.memory) + len(self.buffer) + sum(len(region or b"") for region in self.memory)
 
     def pack(self) -> bytes:
-        head = _MSG.pack(
-            MACH_MSG,
-            self.option,
-            len(self.buffer),
-            self.rcv_limit,
-            self.rcv_name,
-            self.timeout_ms & 0xFFFFFFFF,
-            len(self.memory),
+        return pack_msg(
+            self.option, (self.buffer,), len(self.buffer), self.memory, self.rcv_limit, self.rcv_name, self.timeout_ms
         )
-        sizes = [_UNREADABLE if region is None else len(region) for region in self.memory]
-        return b"".join([head, _pack_words(sizes), self.buffer, *(region or b"" for region in self.memory)])
 
 
-class MsgAnswer(NamedTuple):
+def pack_msg(
+    option: int,
+    parts: Sequence[Buffer],
+    size: int,
+    memory: Sequence[Buffer | None],
+    rcv_limit: int,
+    rcv_name: int,
+    timeout_ms: int,
+) -> bytes:
+    """The bytes of a ``mach_msg`` whose message is ``parts``, ``size`` bytes in all."""
+    head = w.pack_seven(MACH_MSG, option, size, rcv_limit, rcv_name, timeout_ms, len(memory))
+    if not len(memory):
+        return b"".join([head, *parts])
+    return b"".join([head, _sizes(memory), *parts, *[region or b"" for region in memory]])
+
+
+def _sizes(memory: Sequence[Buffer | None]) -> bytes:
+    return _pack_words([_UNREADABLE if region is None else len(region) for region in memory])
+
+
+class MsgAnswer:
     """What ``mach_msg`` gives back.
 
     ``buffer`` is None if the caller's is as it was; ``taken`` counts the descriptors that a failed body lost (M8).
     """
 
-    code: int
-    buffer: Buffer | None = None
-    memory: Sequence[Buffer] = ()
-    rule: str = ""
-    taken: int = 0
+    __slots__ = ("buffer", "code", "memory", "rule", "taken")
+
+    def __init__(
+        self,
+        code: int,
+        buffer: Buffer | None = None,
+        memory: Sequence[Buffer] = (),
+        rule: str = "",
+        taken: int = 0,
+    ) -> None:
+        self.code = code
+        self.buffer = buffer
+        self.memory = memory
+        self.rule = rule
+        self.taken = taken
 
     def pack(self) -> bytes:
-        rule = self.rule.encode()
-        buffer = self.buffer or b""
-        head = _MSG_ANSWER.pack(
-            self.code, self.buffer is not None, len(buffer), len(rule), self.taken, len(self.memory)
-        )
-        return b"".join([head, _pack_words([len(region) for region in self.memory]), rule, buffer, *self.memory])
+        parts = () if self.buffer is None else (self.buffer,)
+        return b"".join(msg_answer_parts(self.code, parts, self.memory, self.rule, self.taken))
+
+
+def msg_answer_parts(
+    code: int, parts: Sequence[Buffer], memory: Sequence[Buffer], rule: str, taken: int
+) -> tuple[Buffer, ...]:
+    """An answer of ``mach_msg`` as what it is joined of.
+
+    Args:
+        parts: the message; empty if the caller's buffer is as it was.
+    """
+    size = 0
+    for part in parts:
+        size += len(part)
+    if not rule and not len(memory):
+        return (w.pack_header(code, len(parts) != 0, size, 0, taken, 0), *parts)
+    said = rule.encode()
+    head = w.pack_header(code, len(parts) != 0, size, len(said), taken, len(memory))
+    return (head, _pack_words([len(region) for region in memory]), said, *parts, *memory)
 
 
 def is_last(answer: Buffer) -> bool:
     """Whether an answer to ``receive_many`` ends it: it has no message."""
-    return len(answer) < _MSG_ANSWER.size or not _MSG_ANSWER.unpack_from(answer)[1]
+    return len(answer) < _MSG_ANSWER_SIZE or not w.u32(w.address(answer), 4)
 
 
 def unpack_msg(trap: Buffer) -> MsgTrap:
@@ -243,11 +290,16 @@ def unpack_msg(trap: Buffer) -> MsgTrap:
     Raises:
         ProtocolError: sizes that do not add up to the bytes that are there.
     """
-    if len(trap) < _MSG.size:
-        raise ProtocolError(f"mach_msg: {len(trap)} bytes are too few")
-    _, option, send_size, rcv_limit, rcv_name, timeout_ms, count = _MSG.unpack_from(trap)
-    (buffer,), memory = _split(trap, _MSG.size, count, (send_size,))
-    return MsgTrap(option, buffer, memory, rcv_limit, rcv_name, timeout_ms)
+    length = len(trap)
+    if length < _MSG_SIZE:
+        raise ProtocolError(f"mach_msg: {length} bytes are too few")
+    at = w.address(trap)
+    send_size, count = w.u32(at, 8), w.u32(at, 24)
+    if count == 0 and send_size == length - _MSG_SIZE:
+        buffer, memory = w.part(trap, _MSG_SIZE, length), _NO_MEMORY
+    else:
+        (buffer,), memory = _split(trap, _MSG_SIZE, count, (send_size,))
+    return MsgTrap(w.u32(at, 4), buffer, memory, w.u32(at, 12), w.u32(at, 16), w.u32(at, 20))
 
 
 def unpack_msg_answer(answer: Buffer) -> MsgAnswer:
@@ -256,12 +308,20 @@ def unpack_msg_answer(answer: Buffer) -> MsgAnswer:
     Raises:
         ProtocolError: as ``unpack_msg``.
     """
-    if len(answer) < _MSG_ANSWER.size:
-        raise ProtocolError(f"mach_msg: {len(answer)} bytes are too few")
-    code, has_buffer, size, rule_size, taken, count = _MSG_ANSWER.unpack_from(answer)
-    (rule, buffer), regions = _split(answer, _MSG_ANSWER.size, count, (rule_size, size))
+    length = len(answer)
+    if length < _MSG_ANSWER_SIZE:
+        raise ProtocolError(f"mach_msg: {length} bytes are too few")
+    at = w.address(answer)
+    code, has_buffer, size = w.u32(at, 0), w.u32(at, 4), w.u32(at, 8)
+    rule_size, taken, count = w.u32(at, 12), w.u32(at, 16), w.u32(at, 20)
+    if count == 0 and rule_size == 0 and size == length - _MSG_ANSWER_SIZE:
+        return MsgAnswer(code, w.part(answer, _MSG_ANSWER_SIZE, length) if has_buffer else None, (), "", taken)
+    (rule, buffer), regions = _split(answer, _MSG_ANSWER_SIZE, count, (rule_size, size))
     memory = [region for region in regions if region is not None]
     return MsgAnswer(code, buffer if has_buffer else None, memory, bytes(rule).decode(errors="replace"), taken)
+
+
+_NO_MEMORY: Final[list[Buffer | None]] = []
 
 
 def _split(

@@ -71,6 +71,12 @@ cdef inline int64_t wrap(int64_t value) noexcept:
     return <uint32_t>value
 
 
+cdef inline object part(object source, Py_ssize_t start, Py_ssize_t stop):
+    if PyBytes_Check(source):
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(source) + start, stop - start)
+    return source[start:stop]
+
+
 cdef inline bytes rest(object source, Py_ssize_t offset):
     return PyBytes_FromStringAndSize(address(source) + offset, length(source) - offset)
 
@@ -91,6 +97,20 @@ cdef inline bytes pack_header(
     words[3] = <uint32_t>local
     words[4] = <uint32_t>voucher
     words[5] = <uint32_t>id
+    return PyBytes_FromStringAndSize(<Address>words, sizeof(words))
+
+
+cdef inline bytes pack_seven(
+    int64_t first, int64_t second, int64_t third, int64_t fourth, int64_t fifth, int64_t sixth, int64_t seventh
+):
+    cdef uint32_t[7] words
+    words[0] = <uint32_t>first
+    words[1] = <uint32_t>second
+    words[2] = <uint32_t>third
+    words[3] = <uint32_t>fourth
+    words[4] = <uint32_t>fifth
+    words[5] = <uint32_t>sixth
+    words[6] = <uint32_t>seventh
     return PyBytes_FromStringAndSize(<Address>words, sizeof(words))
 
 

@@ -1,6 +1,6 @@
 """The bytes of messages as machine words: the interpreted twin of ``words.pxd``.
 
-For ``machport.abi.message`` and ``machport.kernel`` only.  Knows where words are, never what they mean.  Here an offset
+For ``machport.abi`` and ``machport.kernel`` only.  Knows where words are, never what they mean.  Here an offset
 that is wrong raises; in C it reads what is there.  So whoever reads has compared the offset with the length.
 """
 
@@ -25,6 +25,7 @@ MAX_PORTS: Final = 16_383
 VIEWED_SIZE: Final = 4096
 
 _HEADER: Final = struct.Struct("<6I")
+_SEVEN: Final = struct.Struct("<7I")
 _TRAILER: Final = struct.Struct("<15I")
 _NDR_AND_WORD: Final = struct.Struct("<8sI")
 _NDR: Final = bytes((0, 0, 0, 0, 1, 0, 0, 0))
@@ -65,6 +66,11 @@ def wrap(value: int) -> int:
     return value & 0xFFFFFFFF
 
 
+def part(source: bytes | memoryview, start: int, stop: int) -> bytes | memoryview:
+    """What is from ``start`` to ``stop``: a copy of bytes, or a view of a view."""
+    return source[start:stop]
+
+
 def rest(source: bytes | memoryview, offset: int) -> bytes:
     """A copy of what is behind ``offset``."""
     return bytes(source[offset:])
@@ -79,6 +85,12 @@ def kept(source: bytes | memoryview, offset: int) -> bytes | memoryview:
 
 def pack_header(bits: int, size: int, remote: int, local: int, voucher: int, id: int) -> bytes:
     return _HEADER.pack(bits, size, remote, local, voucher, id)
+
+
+def pack_seven(first: int, second: int, third: int, fourth: int, fifth: int, sixth: int, seventh: int) -> bytes:
+    """Seven words, of any numbers: only the lower 32 bits count."""
+    numbers = (first, second, third, fourth, fifth, sixth, seventh)
+    return _SEVEN.pack(*(number & 0xFFFFFFFF for number in numbers))
 
 
 def pack_tail(padding: int, size: int, seqno: int, tokens: Sequence[int], context: int) -> bytes:

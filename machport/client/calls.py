@@ -308,9 +308,9 @@ class Calls:
                 return answer
             if answer.code == c.MACH_SEND_INTERRUPTED and not trap.option & c.MACH_SEND_INTERRUPT:
                 assert answer.buffer is not None
-                trap = trap._replace(buffer=answer.buffer, memory=answer.memory)
+                trap.buffer, trap.memory = answer.buffer, answer.memory
             elif answer.code == c.MACH_RCV_INTERRUPTED and not trap.option & c.MACH_RCV_INTERRUPT:
-                trap = trap._replace(option=trap.option & ~c.MACH_SEND_MSG, buffer=b"", memory=())
+                trap.option, trap.buffer, trap.memory = trap.option & ~c.MACH_SEND_MSG, b"", ()
             else:
                 return answer
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from machport.abi import traps as t
 from machport.abi.errors import DaemonLost, LimitReached, ProtocolError
-from machport.abi.traps import Buffer
+from machport.abi.traps import Buffer, is_last, number_of
 from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
 from machport.carrier.spinning import after_sleep, spin_ns
@@ -32,11 +32,25 @@ class Channel:
         under_way: a call of this thread has not come back.  A handler of signals that wants to call finds it so.
     """
 
-    __slots__ = ("__weakref__", "_budget", "_early", "_most", "_rings", "_sock", "_wants_wide", "under_way")
+    __slots__ = (
+        "__weakref__",
+        "_budget",
+        "_daemon_bell",
+        "_down",
+        "_early",
+        "_longest",
+        "_most",
+        "_rings",
+        "_sock",
+        "_thread_bell",
+        "_up",
+        "_wants_wide",
+        "under_way",
+    )
 
     def __init__(self, sock: socket.socket, pair: RingPair) -> None:
         self._sock = sock
-        self._rings = pair
+        self._use(pair)
         self._most = self._budget = spin_ns()
         self._early: Answer | None = None
         self._wants_wide = False
@@ -55,9 +69,9 @@ class Channel:
         """
         self.under_way = True
         try:
-            if self._wants_wide or len(payload) > self._rings.longest:
+            if self._wants_wide or len(payload) > self._longest:
                 self._make_room(len(payload))
-            if descriptors or len(payload) > self._rings.longest:
+            if descriptors or len(payload) > self._longest:
                 packet.send(self._sock, payload, descriptors)
                 return self._receive()
             self._publish(payload)
@@ -86,7 +100,7 @@ class Channel:
         try:
             longest = max(answer_max, max(map(len, payloads), default=0))
             self._make_room(longest * 4)
-            if longest > self._rings.longest:
+            if longest > self._longest:
                 return [self._one_of_many(payload) for payload in payloads]
             return self._pipeline(payloads, answer_max)
         except LimitReached:
@@ -127,20 +141,26 @@ class Channel:
     def __del__(self) -> None:
         self.close()
 
+    def _use(self, pair: RingPair) -> None:
+        self._rings = pair
+        self._up, self._down = pair.up, pair.down
+        self._daemon_bell, self._thread_bell = pair.daemon_bell, pair.thread_bell
+        self._longest = pair.longest
+
     # Down
 
     def _publish(self, payload: bytes) -> None:
-        if self._rings.down.enqueue(payload) & ~layout.WAKE:
+        if self._down.enqueue(payload) & ~layout.WAKE:
             raise ProtocolError("the daemon does not take traps in order")
         self._call_attention()
 
     def _call_attention(self) -> None:
         """What was published, or made room for, is seen by the daemon: it looks, or it is woken."""
-        if self._rings.daemon_bell.ring():
+        if self._daemon_bell.ring():
             packet.wake(self._sock)
 
     def _one_of_many(self, payload: bytes) -> Buffer:
-        if len(payload) > self._rings.longest:
+        if len(payload) > self._longest:
             packet.send(self._sock, payload)
             answer, descriptors = self._receive()
         else:
@@ -152,27 +172,27 @@ class Channel:
     def _pipeline(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
         answers: list[Buffer] = []
         # As many at a time as have room for their answers, so that neither side ever waits for the other to read.
-        window = max(1, self._rings.longest // (answer_max + layout.ENTRY_HEADER_SIZE))
+        window = max(1, self._longest // (answer_max + layout.ENTRY_HEADER_SIZE))
         published = 0
         while len(answers) < len(payloads):
             room = window - (published - len(answers))
             if published < len(payloads) and room > window // 2:
-                published += self._rings.down.enqueue_many(payloads[published : published + room])[0]
+                published += self._down.enqueue_many(payloads[published : published + room])[0]
                 self._call_attention()
             self._take_all(answers)
         return answers
 
     def _make_room(self, size: int) -> None:
         """Ask for wider rings where ``size`` bytes do not fit into those that there are."""
-        wide = self._wants_wide or self._rings.longest < size
+        wide = self._wants_wide or self._longest < size
         self._wants_wide = False
         if not wide or self._rings.is_wide or size > rings.longest_of(rings.WIDE):
             return
         self._publish(t.WIDEN.pack())
         answer, descriptors = self._answer()
         try:
-            if not t.number_of(answer):
-                self._rings = rings.attach(descriptors[0])
+            if not number_of(answer):
+                self._use(rings.attach(descriptors[0]))
         except LimitReached:
             # The daemon uses them already.
             self._give_up(ProtocolError())
@@ -182,7 +202,7 @@ class Channel:
     # Up
 
     def _answer(self) -> Answer:
-        up = self._rings.up
+        up = self._up
         while True:
             size = up.next_size()
             if size > 0:
@@ -199,7 +219,7 @@ class Channel:
     def _take_all(self, answers: list[Buffer]) -> None:
         """Wait for answers, and take all there are."""
         self._await()
-        entries = self._rings.up.dequeue_many()
+        entries = self._up.dequeue_many()
         if not entries:
             raise ProtocolError("the daemon's answers are not entries")
         for entry in entries:
@@ -214,23 +234,23 @@ class Channel:
         answers: list[Buffer] = []
         while True:
             self._take_all(answers)
-            if t.is_last(answers[-1]):
+            if is_last(answers[-1]):
                 return answers
             # The daemon may wait for the room that has just been made.
             self._call_attention()
 
     def _await(self) -> None:
         """Return when there is an entry in the ring up."""
-        up = self._rings.up
+        up = self._up
         if up.look(self._budget):
             self._budget = self._most
             return
         asleep = time.monotonic_ns()
         while not up.data_available():
-            self._rings.thread_bell.arm()
+            self._thread_bell.arm()
             if up.data_available():
                 # If the bell rang, its wake-up comes later, and is passed over then.
-                self._rings.thread_bell.disarm()
+                self._thread_bell.disarm()
                 break
             self._sleep()
         self._budget = after_sleep(self._budget, self._most, self._budget + time.monotonic_ns() - asleep)
@@ -248,7 +268,7 @@ class Channel:
         while self._early is None:
             self._sleep()
         answer, self._early = self._early, None
-        self._wants_wide = self._rings.longest < len(answer[0]) <= rings.longest_of(rings.WIDE)
+        self._wants_wide = self._longest < len(answer[0]) <= rings.longest_of(rings.WIDE)
         return answer
 
     # The end

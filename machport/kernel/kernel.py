@@ -61,6 +61,11 @@ class Kernel:
         """A kernel object has ended: no right to it is left, or it is a task that was terminated."""
         self._released.append(kobject)
 
+    @property
+    def has_released(self) -> bool:
+        """Whether ``take_released`` has something to give."""
+        return len(self._released) != 0
+
     def take_released(self) -> list[Any]:
         """What ended since the last call: files whose last send right is gone, and tasks."""
         released, self._released = self._released, []

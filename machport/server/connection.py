@@ -13,7 +13,6 @@ import socket
 import struct
 import termios
 from collections import deque
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from machport.abi.errors import ProtocolError
@@ -21,7 +20,7 @@ from machport.carrier import packet
 from machport.carrier.rings import RingPair
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
-from machport.ring import Ring, layout
+from machport.ring import layout
 from machport.server.closer import Closer
 from machport.server.dispatch import Answer
 
@@ -81,6 +80,11 @@ class Channel:
     """
 
     __slots__ = (
+        "_daemon_bell",
+        "_down",
+        "_longest",
+        "_thread_bell",
+        "_up",
         "by_ring",
         "client",
         "closer",
@@ -100,7 +104,9 @@ class Channel:
         sock.setblocking(False)
         self.closer = closer
         self.sock = sock
-        self.rings = rings
+        self.rings: RingPair | None = None
+        if rings is not None:
+            self.use(rings)
         self.client: Client | None = None
         self.waiter: Waiter | None = None
         self.left = 0
@@ -111,6 +117,13 @@ class Channel:
         self.reset = False
         self.is_busy = False
         self.looked_at = 0
+
+    def use(self, rings: RingPair) -> None:
+        """These are the thread's rings from now on."""
+        self.rings = rings
+        self._up, self._down = rings.up, rings.down
+        self._daemon_bell, self._thread_bell = rings.daemon_bell, rings.thread_bell
+        self._longest = rings.longest
 
     # In
 
@@ -139,13 +152,20 @@ class Channel:
         Raises:
             ProtocolError: what is in the ring are no entries.
         """
-        assert self.rings is not None
-        trap = self.rings.down.dequeue()
-        if trap is None and self.rings.down.absence == layout.CORRUPT:
+        trap = self._down.dequeue()
+        if trap is None and self._down.absence == layout.CORRUPT:
             raise ProtocolError("its ring has no entries, but nonsense")
         return trap
 
-    def begin(self, *, by_ring: bool) -> None:
+    def is_quiet(self) -> bool:
+        """Arm the bell; whether there is no trap in the ring, so that nobody needs to look until the bell rings."""
+        self._daemon_bell.arm()
+        if not self._down.data_available():
+            return True
+        self._daemon_bell.disarm()
+        return False
+
+    def begin(self, by_ring: bool) -> None:
         """A trap has come: the thread has read what it was answered, unless it sent this one before."""
         self.by_ring = by_ring
         if self.delivered and (not by_ring or len(self.delivered) > _DELIVERED_MAX or not self._up.data_available()):
@@ -161,21 +181,26 @@ class Channel:
             LimitReached: there is no memory for it.
             ProtocolError: the other side has spoiled its ring.
         """
+        if not self.outbox and self._write(answer):
+            self._written(answer)
+            return True
         self.outbox.append(answer)
-        return len(self.outbox) == 1 and self.flush()
+        return False
 
     def flush(self) -> bool:
         """Write the answers that there is room for; whether none is left.  Raises as ``answer`` does."""
         while self.outbox:
             if not self._write(self.outbox[0]):
                 return False
-            answer = self.outbox.popleft()
-            if answer.gives_descriptors:
-                self.closer.close(answer.descriptors)
-            if answer.rings is not None:
-                self.rings = answer.rings
-                self.delivered.clear()
+            self._written(self.outbox.popleft())
         return True
+
+    def _written(self, answer: Answer) -> None:
+        if answer.gives_descriptors:
+            self.closer.close(answer.descriptors)
+        if answer.rings is not None:
+            self.use(answer.rings)
+            self.delivered.clear()
 
     def waits_for_socket(self) -> bool:
         """Whether it is the socket that the next answer waits for."""
@@ -185,8 +210,7 @@ class Channel:
         return self._goes_by_socket(answer) and not answer.is_on_socket
 
     def _goes_by_socket(self, answer: Answer) -> bool:
-        assert self.rings is not None
-        return bool(answer.descriptors) or answer.size > self.rings.longest
+        return len(answer.descriptors) != 0 or answer.size() > self._longest
 
     def _write(self, answer: Answer) -> bool:
         if not self.by_ring:
@@ -195,8 +219,6 @@ class Channel:
             if answer.result is not None:
                 self.delivered.append((0, answer.result))
             return True
-        rings = self.rings
-        assert rings is not None
         parts = answer.parts
         if self._goes_by_socket(answer):
             # The entry for it comes after it, and stands for it.
@@ -204,22 +226,22 @@ class Channel:
                 return False
             answer.is_on_socket = True
             parts = ()
-        if not self._enqueue(rings, parts):
+        if not self._enqueue(parts):
             return False
         if answer.result is not None:
-            self.delivered.append((rings.up.enqueued, answer.result))
-        if rings.thread_bell.ring():
+            self.delivered.append((self._up.enqueued, answer.result))
+        if self._thread_bell.ring():
             with contextlib.suppress(OSError):
                 # Who does not read does not sleep; and who is gone shows it by the end of its socket.
                 packet.wake(self.sock)
         return True
 
-    def _enqueue(self, rings: RingPair, parts: Sequence[bytes | memoryview]) -> bool:
-        outcome = rings.up.enqueue_parts(parts)
+    def _enqueue(self, parts: tuple[bytes | memoryview, ...]) -> bool:
+        outcome = self._up.enqueue_parts(parts)
         if outcome & layout.FULL:
             # The thread rings when it has made room; it may have done so meanwhile.
-            rings.daemon_bell.arm()
-            outcome = rings.up.enqueue_parts(parts)
+            self._daemon_bell.arm()
+            outcome = self._up.enqueue_parts(parts)
         if outcome & (layout.BROKEN | layout.TOO_LARGE):
             raise ProtocolError("its ring is out of order")
         return not outcome & layout.FULL
@@ -247,11 +269,6 @@ class Channel:
             return [] if self._socket_was_read() else self.delivered
         read = self._up.enqueued - self._up.unread()
         return [delivered for delivered in self.delivered if delivered[0] > read]
-
-    @property
-    def _up(self) -> Ring:
-        assert self.rings is not None
-        return self.rings.up
 
     def _socket_was_read(self) -> bool:
         """Whether the other side took the last answer out of its socket before it ended or closed it."""

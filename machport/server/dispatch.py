@@ -13,11 +13,14 @@ from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import ProtocolError
 from machport.abi.status import PortStatus
+from machport.abi.traps import msg_answer_parts, number_of, unpack_msg
 from machport.carrier.rings import RingPair
-from machport.kernel import messages, ports, requests, tasks
+from machport.kernel import ports, requests, tasks
 from machport.kernel.kernel import Kernel
+from machport.kernel.messages import mach_msg
 from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
+from machport.kernel.tasks import check_alive, resolve_task
 from machport.kernel.waiter import Result, Waiter
 
 
@@ -25,7 +28,6 @@ class Answer:
     """The bytes of an answer, in parts, and what goes with them.
 
     Attributes:
-        size: bytes of all parts.
         descriptors: files to send along.
         gives_descriptors: the daemon closes its own copies when they are sent.
         keeps_descriptors: the call keeps those that came with the trap.
@@ -42,7 +44,6 @@ class Answer:
         "parts",
         "result",
         "rings",
-        "size",
     )
 
     def __init__(
@@ -51,17 +52,33 @@ class Answer:
         descriptors: Sequence[int] = (),
         gives_descriptors: bool = False,
         keeps_descriptors: bool = False,
-        result: Result | None = None,
         rings: RingPair | None = None,
     ) -> None:
         self.parts = parts
-        self.size = sum(map(len, parts))
         self.descriptors = descriptors
         self.gives_descriptors = gives_descriptors
         self.keeps_descriptors = keeps_descriptors
-        self.result = result
+        self.result: Result | None = None
         self.rings = rings
         self.is_on_socket = False
+
+    def size(self) -> int:
+        """Bytes of all parts."""
+        size = 0
+        for part in self.parts:
+            size += len(part)
+        return size
+
+
+def new_answer(parts: tuple[bytes | memoryview, ...]) -> Answer:
+    """An answer without anything beside its bytes."""
+    answer = Answer.__new__(Answer)
+    answer.parts = parts
+    answer.descriptors = ()
+    answer.gives_descriptors = answer.keeps_descriptors = answer.is_on_socket = False
+    answer.result = None
+    answer.rings = None
+    return answer
 
 
 class OpenFile:
@@ -119,27 +136,22 @@ _ON_CALLER: Final[dict[t.Trap, Callable[..., Any]]] = {
 }
 
 
-def dispatch(kernel: Kernel, caller: Task, payload: bytes | memoryview, descriptors: Sequence[int]) -> Answer | Waiter:
-    """Carry out one trap of a task.
+def dispatch(kernel: Kernel, caller: Task, payload: bytes | memoryview, descriptors: Sequence[int]) -> Answer:
+    """Carry out one trap of a task that is not ``mach_msg``.
 
     Args:
         descriptors: files that came with the trap.
 
-    Returns:
-        The answer, or the waiter of a ``mach_msg``, with or without a result yet.
-
     Raises:
         ProtocolError: the bytes are not a trap.
     """
-    number = t.number_of(payload)
-    if number == t.MACH_MSG:
-        return _mach_msg(kernel, caller, payload)
+    number = number_of(payload)
     trap = t.TRAPS.get(number)
     if trap is None:
         raise ProtocolError(f"there is no trap {number}")
     arguments, words = trap.unpack(payload)
     try:
-        tasks.check_alive(caller)
+        check_alive(caller)
         return _call(kernel, caller, trap, arguments, words, descriptors)
     except Refusal as refusal:
         return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
@@ -166,8 +178,8 @@ def _call(
         return Answer(trap.pack_answer(), descriptors=(file.descriptor,))
     if trap not in _ON_TASK and trap not in _BETWEEN_TASKS:
         raise ProtocolError(f"{trap.call} is not a call on the kernel")
-    task = tasks.resolve_task(caller, arguments[0])
-    tasks.check_alive(task)
+    task = resolve_task(caller, arguments[0])
+    check_alive(task)
     if trap in _ON_TASK:
         return _answer(trap, _ON_TASK[trap](kernel, task, *arguments[1:], *extra))
     return _answer(trap, _BETWEEN_TASKS[trap](kernel, caller, task, *arguments[1:], *extra))
@@ -187,12 +199,29 @@ def _answer(trap: t.Trap, value: Any) -> Answer:
     return Answer(trap.pack_answer(value if isinstance(value, tuple) else (value,)))
 
 
-def _mach_msg(kernel: Kernel, caller: Task, payload: bytes | memoryview) -> Waiter:
-    option, buffer, memory, rcv_limit, rcv_name, timeout_ms = t.unpack_msg(payload)
-    return messages.mach_msg(kernel, caller, option, buffer, memory, rcv_limit, rcv_name, timeout_ms)  # type: ignore[arg-type]
+def carry_out_mach_msg(kernel: Kernel, caller: Task, payload: bytes | memoryview) -> Waiter:
+    """Carry out a ``mach_msg``, whose waiter has a result unless it has to wait.
+
+    Raises:
+        ProtocolError: the bytes are not such a trap.
+    """
+    trap = unpack_msg(payload)
+    return mach_msg(
+        kernel,
+        caller,
+        trap.option,
+        trap.buffer,
+        trap.memory,  # type: ignore[arg-type]
+        trap.rcv_limit,
+        trap.rcv_name,
+        trap.timeout_ms,
+    )
 
 
 def msg_answer(result: Result) -> Answer:
     """The answer to a ``mach_msg`` that is done."""
-    answer = t.MsgAnswer(result.code, result.buffer, result.memory, result.rule, result.taken)
-    return Answer(answer.pack(), result=result if result.received is not None else None)
+    message = () if result.head is None else (result.head, result.inline, result.tail)
+    answer = new_answer(msg_answer_parts(result.code, message, result.memory, result.rule, result.taken))
+    if result.received is not None:
+        answer.result = result
+    return answer

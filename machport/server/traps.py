@@ -16,17 +16,21 @@ from typing import Final
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import LimitReached, ProtocolError
+from machport.abi.traps import number_of
 from machport.carrier.spinning import spin_ns
-from machport.kernel import messages
 from machport.kernel.kernel import Kernel
+from machport.kernel.messages import abandon, collect, expire, interrupt, mach_msg
 from machport.kernel.refusal import Refusal
 from machport.kernel.waiter import Waiter
 from machport.server.bootstrap import Bootstrap
 from machport.server.connection import Channel
 from machport.server.deadlines import Deadlines
-from machport.server.dispatch import Answer, dispatch, msg_answer
+from machport.server.dispatch import Answer, carry_out_mach_msg, dispatch, msg_answer
 
 _log: Final = logging.getLogger("machport.daemon")
+#: Numbers of the two traps that carry messages.
+MACH_MSG: Final = t.MACH_MSG
+_RECEIVE_MANY: Final = t.RECEIVE_MANY.number
 #: Traps of one thread that are carried out before the next thread has its turn.
 _TURN: Final = 64
 #: Traps that a dead process is still granted.
@@ -68,7 +72,6 @@ class Traps:
         self._own_calls = own_calls
         self._wait_writable = wait_writable
         self._released = released
-        self._waiting: dict[Waiter, Channel] = {}
         self._busy: list[Channel] = []
         self._spin = spin_ns()
 
@@ -105,7 +108,7 @@ class Traps:
                 if trap is None:
                     break
                 count += 1
-                channel.begin(by_ring=True)
+                channel.begin(True)
                 self._carry_out(channel, trap, [])
                 if channel.waiter is not None or channel.outbox or not channel.is_busy:
                     break
@@ -119,14 +122,9 @@ class Traps:
         """Look no longer at rings that have been quiet; their bells are armed, unless their threads wait."""
         quiet = [channel for channel in self._busy if now - channel.looked_at > self._spin]
         for channel in quiet:
-            rings = channel.rings
-            assert rings is not None
-            if channel.waiter is None:
-                rings.daemon_bell.arm()
-                if rings.down.data_available():
-                    rings.daemon_bell.disarm()
-                    channel.looked_at = now
-                    continue
+            if channel.waiter is None and not channel.is_quiet():
+                channel.looked_at = now
+                continue
             channel.is_busy = False
             self._busy.remove(channel)
 
@@ -151,8 +149,7 @@ class Traps:
         """The call that the thread waits in ends without an answer; a message that it sends is destroyed."""
         waiter, channel.waiter = channel.waiter, None
         if waiter is not None:
-            del self._waiting[waiter]
-            messages.abandon(self.kernel, waiter)
+            abandon(self.kernel, waiter)
 
     # Traps
 
@@ -162,52 +159,76 @@ class Traps:
         Raises:
             ProtocolError: the thread has a call under way, or these bytes are no trap.
         """
-        if t.number_of(payload) == t.INTERRUPT.number:
+        if number_of(payload) == t.INTERRUPT.number:
             if channel.waiter is not None:
-                messages.interrupt(self.kernel, channel.waiter)
+                interrupt(self.kernel, channel.waiter)
             return
-        if t.number_of(payload) == t.ABANDON.number:
+        if number_of(payload) == t.ABANDON.number:
             channel.reset = True
             self.broken.append((channel, "its thread gave its call up"))
             return
         if channel.waiter is not None:
             raise ProtocolError("a trap while another of the same thread is under way")
-        channel.begin(by_ring=False)
+        channel.begin(False)
         self._carry_out(channel, payload, descriptors)
 
     def _carry_out(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
         """Carry out a trap, and answer it unless it has to wait."""
         client = channel.client
         assert client is not None
+        number = number_of(payload)
         try:
-            outcome: Answer | Waiter | None = None
-            if t.number_of(payload) == t.RECEIVE_MANY.number:
-                outcome = self._receive_many(channel, payload)
+            if number == MACH_MSG:
+                self._begun(channel, carry_out_mach_msg(self.kernel, client.task, payload))
+            elif number == _RECEIVE_MANY:
+                self._begun(channel, self._receive_many(channel, payload))
             else:
-                outcome = self._own_calls(channel, t.number_of(payload), payload, descriptors)
-                if outcome is None:
-                    outcome = dispatch(self.kernel, client.task, payload, descriptors)
-        except Refusal as refusal:
-            outcome = Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
+                self._carry_out_other(channel, number, payload, descriptors)
+                return
         except ProtocolError:
             raise
         except Exception as error:
-            # A fault of ours.  Whoever met it is cut off, and everybody else goes on.
-            _log.exception("a trap of task %s could not be carried out", client.task.label)
-            raise ProtocolError(str(error)) from error
-        if descriptors and not (isinstance(outcome, Answer) and outcome.keeps_descriptors):
+            raise self._fault(channel, error) from error
+        if descriptors:
+            channel.closer.close(descriptors)
+        self.settle()
+
+    def _carry_out_other(
+        self, channel: Channel, number: int, payload: bytes | memoryview, descriptors: list[int]
+    ) -> None:
+        client = channel.client
+        assert client is not None
+        try:
+            answer = self._own_calls(channel, number, payload, descriptors)
+            if answer is None:
+                answer = dispatch(self.kernel, client.task, payload, descriptors)
+        except Refusal as refusal:
+            answer = Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
+        except ProtocolError:
+            raise
+        except Exception as error:
+            raise self._fault(channel, error) from error
+        if descriptors and not answer.keeps_descriptors:
             channel.closer.close(descriptors)
         # Before the answer: a file that the call let go of is closed when the call returns.
         self._release()
-        if isinstance(outcome, Answer):
-            self._answer(channel, outcome)
-        elif outcome.result is not None:
-            self._finish(channel, outcome)
-        else:
-            channel.waiter = outcome
-            self._waiting[outcome] = channel
-            self._arm(channel, outcome)
+        self._answer(channel, answer)
         self.settle()
+
+    def _fault(self, channel: Channel, error: Exception) -> ProtocolError:
+        """A fault of ours.  Whoever met it is cut off, and everybody else goes on."""
+        assert channel.client is not None
+        _log.exception("a trap of task %s could not be carried out", channel.client.task.label)
+        return ProtocolError(str(error))
+
+    def _begun(self, channel: Channel, waiter: Waiter) -> None:
+        """A ``mach_msg`` is done, or waits."""
+        if waiter.result is not None:
+            self._finish(channel, waiter)
+        else:
+            channel.waiter = waiter
+            waiter.owner = channel
+            self._arm(channel, waiter)
 
     def drain(self, channel: Channel) -> None:
         """Carry out what a thread had asked for before its process died."""
@@ -221,7 +242,7 @@ class Traps:
     def settle(self) -> None:
         """Answer every thread whose call has been finished by what was done last."""
         while True:
-            for waiter in messages.collect(self.kernel):
+            for waiter in collect(self.kernel):
                 self._changed(waiter)
             if not self.kernel.woken:
                 break
@@ -229,21 +250,22 @@ class Traps:
 
     def _release(self) -> None:
         """Let go of what nobody has a right to any more."""
-        for released in self.kernel.take_released():
-            self._released(released)
+        if self.kernel.has_released:
+            for released in self.kernel.take_released():
+                self._released(released)
 
     def _changed(self, waiter: Waiter) -> None:
         if waiter is self.bootstrap.waiter:
             self.bootstrap.serve()
             return
-        channel = self._waiting.get(waiter)
-        if channel is None:
+        channel = waiter.owner
+        if not isinstance(channel, Channel) or channel.waiter is not waiter:
             return
         if waiter.result is None:
             self._arm(channel, waiter)
             return
-        del self._waiting[waiter]
-        channel.waiter = channel.deadline = None
+        channel.waiter = None
+        channel.deadline = None
         self._finish(channel, waiter)
         if channel.rings is not None:
             self.attend(channel)
@@ -258,7 +280,7 @@ class Traps:
         """Calls whose time is over return."""
         for channel in self.deadlines.due(time.monotonic()):
             if channel.waiter is not None:
-                messages.expire(self.kernel, channel.waiter)
+                expire(self.kernel, channel.waiter)
                 self.settle()
 
     # Calls on messages
@@ -266,12 +288,10 @@ class Traps:
     def _receive_many(self, channel: Channel, payload: bytes | memoryview) -> Waiter:
         (option, rcv_limit, rcv_name, timeout_ms, count), _ = t.RECEIVE_MANY.unpack(payload)
         channel.left = count
-        return self._receive(channel, option & ~c.MACH_SEND_MSG | c.MACH_RCV_MSG, rcv_limit, rcv_name, timeout_ms)
-
-    def _receive(self, channel: Channel, option: int, rcv_limit: int, rcv_name: int, timeout_ms: int) -> Waiter:
         client = channel.client
         assert client is not None
-        return messages.mach_msg(self.kernel, client.task, option, b"", (), rcv_limit, rcv_name, timeout_ms)
+        option = option & ~c.MACH_SEND_MSG | c.MACH_RCV_MSG
+        return mach_msg(self.kernel, client.task, option, b"", (), rcv_limit, rcv_name, timeout_ms)
 
     def _finish(self, channel: Channel, waiter: Waiter) -> None:
         """Answer a ``mach_msg`` that is done; ``receive_many`` then takes what else is there."""
@@ -281,13 +301,13 @@ class Traps:
         if not channel.left:
             return
         option = waiter.option | c.MACH_RCV_TIMEOUT
-        while result.buffer is not None and channel.left > 1 and not channel.outbox:
+        while result.head is not None and channel.left > 1 and not channel.outbox:
             channel.left -= 1
-            following = self._receive(channel, option, waiter.rcv_limit, waiter.rcv_name, 0).result
-            assert following is not None
-            result = following
+            following = mach_msg(self.kernel, waiter.task, option, b"", (), waiter.rcv_limit, waiter.rcv_name, 0)
+            assert following.result is not None
+            result = following.result
             self._answer(channel, msg_answer(result))
-        if result.buffer is not None:
+        if result.head is not None:
             self._answer(channel, Answer(_NO_MORE))
         channel.left = 0
 

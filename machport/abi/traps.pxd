@@ -1,0 +1,63 @@
+# C types for traps.py.
+
+cimport cython
+from libc.stdint cimport int64_t
+
+cimport machport.abi.words as w
+from machport.abi.words cimport Address
+
+@cython.final
+cdef class Trap:
+    cdef readonly int64_t number
+    cdef readonly object call
+    cdef readonly tuple fields
+    cdef readonly object subject
+    cdef object _arguments
+    cdef object _results
+    cdef bint _has_words
+    cdef bint _results_have_words
+
+    cpdef tuple unpack(self, object trap)
+    cpdef bytes pack_answer(self, object results=*, object words=*)
+    cpdef tuple unpack_answer(self, object answer)
+
+@cython.locals(rest=Py_ssize_t)
+cdef tuple _unpack(object call, object fields, bint has_words, object data)
+cpdef int64_t number_of(object data) except -1
+cpdef bytes pack_refusal(int64_t code, object rule, object says)
+
+@cython.final
+cdef class MsgTrap:
+    cdef public int64_t option
+    cdef public object buffer
+    cdef public object memory
+    cdef public int64_t rcv_limit
+    cdef public int64_t rcv_name
+    cdef public int64_t timeout_ms
+
+    cpdef bytes pack(self)
+
+cpdef bytes pack_msg(
+    int64_t option, object parts, int64_t size, object memory, int64_t rcv_limit, int64_t rcv_name, int64_t timeout_ms
+)
+
+@cython.final
+cdef class MsgAnswer:
+    cdef public int64_t code
+    cdef public object buffer
+    cdef public object memory
+    cdef public object rule
+    cdef public int64_t taken
+
+    cpdef bytes pack(self)
+
+@cython.locals(size=int64_t)
+cpdef tuple msg_answer_parts(int64_t code, object parts, object memory, object rule, int64_t taken)
+cpdef bint is_last(object answer) except -1
+@cython.locals(length=Py_ssize_t, at=Address, send_size=int64_t, count=int64_t)
+cpdef MsgTrap unpack_msg(object trap)
+@cython.locals(
+    length=Py_ssize_t, at=Address, code=int64_t, has_buffer=bint, size=int64_t, rule_size=int64_t, taken=int64_t,
+    count=int64_t
+)
+cpdef MsgAnswer unpack_msg_answer(object answer)

@@ -1,0 +1,41 @@
+# C types for channel.py.
+
+cimport cython
+from libc.stdint cimport int64_t
+
+cimport machport.ring.layout as layout
+from machport.abi.traps cimport is_last, number_of
+from machport.ring.doorbell cimport Doorbell
+from machport.ring.queue cimport Ring
+
+cdef class Channel:
+    cdef object __weakref__
+    cdef object _sock
+    cdef object _rings
+    cdef Ring _up
+    cdef Ring _down
+    cdef Doorbell _daemon_bell
+    cdef Doorbell _thread_bell
+    cdef int64_t _longest
+    cdef int64_t _budget
+    cdef int64_t _most
+    cdef object _early
+    cdef bint _wants_wide
+    cdef public bint under_way
+
+    cpdef tuple trap(self, bytes payload, object descriptors=*)
+    cpdef list traps(self, object payloads, int64_t answer_max)
+    cpdef list stream(self, bytes payload)
+
+    cpdef _use(self, object pair)
+    cpdef _publish(self, bytes payload)
+    cdef _call_attention(self)
+    @cython.locals(window=int64_t, published=int64_t, room=int64_t)
+    cdef list _pipeline(self, object payloads, int64_t answer_max)
+    @cython.locals(size=int64_t)
+    cpdef tuple _answer(self)
+    cdef _take_all(self, list answers)
+    cdef list _stream(self)
+    @cython.locals(asleep=int64_t)
+    cdef _await(self)
+    cpdef _sleep(self)

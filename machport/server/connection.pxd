@@ -1,0 +1,46 @@
+# C types for connection.py.
+
+cimport cython
+from libc.stdint cimport int64_t
+
+cimport machport.ring.layout as layout
+from machport.kernel.waiter cimport Waiter
+from machport.ring.doorbell cimport Doorbell
+from machport.ring.queue cimport Ring
+from machport.server.dispatch cimport Answer
+
+@cython.final
+cdef class Channel:
+    cdef public object sock
+    cdef public object closer
+    cdef public object client
+    cdef public object rings
+    cdef Ring _up
+    cdef Ring _down
+    cdef Doorbell _thread_bell
+    cdef Doorbell _daemon_bell
+    cdef int64_t _longest
+    cdef public Waiter waiter
+    cdef public int64_t left
+    cdef public object deadline
+    cdef public bint by_ring
+    cdef public object outbox
+    cdef public list delivered
+    cdef public bint reset
+    cdef public bint is_busy
+    cdef public int64_t looked_at
+
+    cpdef use(self, object rings)
+    cpdef bytes next_trap(self)
+    cpdef begin(self, bint by_ring)
+    cpdef bint answer(self, Answer answer) except -1
+    cpdef bint flush(self) except -1
+    cdef bint _write(self, Answer answer) except -1
+    cdef _written(self, Answer answer)
+    cdef bint _goes_by_socket(self, Answer answer) except -1
+    @cython.locals(outcome=int)
+    cdef bint _enqueue(self, tuple parts) except -1
+    cdef bint _write_to_socket(self, Answer answer) except -1
+    @cython.locals(read=int64_t)
+    cdef list _unread(self)
+    cpdef bint is_quiet(self) except -1

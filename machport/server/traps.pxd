@@ -1,0 +1,63 @@
+# C types for traps.py.
+
+cimport cython
+from libc.stdint cimport int64_t
+
+cimport machport.abi.constants as c
+from machport.abi.traps cimport number_of
+from machport.kernel.kernel cimport Kernel
+from machport.kernel.messages cimport abandon, collect, expire, interrupt, mach_msg
+from machport.kernel.waiter cimport Result, Waiter
+from machport.server.connection cimport Channel
+from machport.server.dispatch cimport Answer, carry_out_mach_msg, msg_answer
+
+@cython.final
+cdef class Traps:
+    cdef public Kernel kernel
+    cdef public object bootstrap
+    cdef public object deadlines
+    cdef public object broken
+    cdef object _own_calls
+    cdef object _wait_writable
+    cdef object _released
+    cdef list _busy
+    cdef int64_t _spin
+
+    @cython.locals(end=int64_t, now=int64_t, served=int64_t)
+    cpdef bint look(self) except -1
+    @cython.locals(channel=Channel, served=int64_t)
+    cdef int64_t _turn(self) except -1
+    @cython.locals(count=int64_t)
+    cdef int64_t _serve(self, Channel channel) except -1
+    @cython.locals(channel=Channel)
+    cdef _retire(self, int64_t now)
+    cpdef attend(self, Channel channel)
+    cpdef forget(self, Channel channel)
+    @cython.locals(waiter=Waiter)
+    cpdef abandon(self, Channel channel)
+
+    cpdef take(self, Channel channel, object payload, object descriptors)
+    @cython.locals(waiter=Waiter)
+    cdef _carry_out(self, Channel channel, object payload, object descriptors)
+    @cython.locals(answer=Answer)
+    cdef _carry_out_other(self, Channel channel, int64_t number, object payload, object descriptors)
+    cpdef drain(self, Channel channel)
+
+    cdef _begun(self, Channel channel, Waiter waiter)
+    @cython.locals(waiter=Waiter)
+    cpdef settle(self)
+    cdef _release(self)
+    @cython.locals(channel=Channel)
+    cdef _changed(self, Waiter waiter)
+    cdef _arm(self, Channel channel, Waiter waiter)
+    @cython.locals(channel=Channel)
+    cpdef expire(self)
+
+    cdef Waiter _receive_many(self, Channel channel, object payload)
+    @cython.locals(result=Result, following=Waiter, option=int64_t)
+    cdef _finish(self, Channel channel, Waiter waiter)
+
+    cdef _answer(self, Channel channel, Answer answer)
+    cdef _cut_off(self, Channel channel, object error)
+    cpdef bint flush(self, Channel channel) except -1
+    cdef _keep(self, Channel channel)
