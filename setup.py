@@ -22,6 +22,8 @@ TRAPS = [
 KERNEL = [
     "machport/abi/message.py",
     *sorted(str(path.with_suffix(".py")) for path in Path("machport/kernel").glob("*.pxd") if path.stem != "phase"),
+    "machport/replay/player.py",
+    "machport/replay/transcript.py",
 ]
 FLAGS = ["-O2", "-g0", "-std=c11"]
 JOBS = min(2, os.cpu_count() or 1)

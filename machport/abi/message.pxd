@@ -19,11 +19,12 @@ cdef class Parsed:
     cdef public Py_ssize_t inline_at
     cdef public object inline
 
-    cpdef Parsed begin(self, int64_t code)
+    cdef begin(self, int64_t code)
 
 cpdef bint is_compiled() noexcept
 
-cdef Parsed _failed(int64_t code)
+@cython.locals(parsed=Parsed)
+cdef Parsed _new_parsed(int64_t code)
 cpdef Parsed parse(object buffer, bint sent=*)
 @cython.locals(
     size=Py_ssize_t, memory=Address, bits=int64_t, descriptors=list, offset=Py_ssize_t, code=int64_t, parsed=Parsed

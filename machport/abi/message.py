@@ -87,7 +87,7 @@ class Parsed:
 
     __slots__ = ("bits", "code", "descriptors", "id", "inline", "inline_at", "local", "remote", "voucher")
 
-    def begin(self, code: int) -> Parsed:
+    def begin(self, code: int) -> None:
         self.code = code
         self.bits = 0
         self.remote = 0
@@ -97,7 +97,6 @@ class Parsed:
         self.descriptors: Sequence[Descriptor] = ()
         self.inline_at = words.HEADER_SIZE
         self.inline = b""
-        return self
 
     @property
     def remote_disposition(self) -> int:
@@ -112,8 +111,10 @@ class Parsed:
         return self.bits >> 16 & c.MACH_MSGH_BITS_REMOTE_MASK
 
 
-def _failed(code: int) -> Parsed:
-    return Parsed.__new__(Parsed).begin(code)
+def _new_parsed(code: int) -> Parsed:
+    parsed = Parsed.__new__(Parsed)
+    parsed.begin(code)
+    return parsed
 
 
 def pack(
@@ -151,24 +152,25 @@ def scan(source: bytes | memoryview, sent: bool) -> Parsed:
     """The same without the inline data, for what ``words.source`` gave."""
     size = words.length(source)
     if size < words.HEADER_SIZE or (sent and size % 4):
-        return _failed(c.MACH_SEND_MSG_TOO_SMALL)
+        return _new_parsed(c.MACH_SEND_MSG_TOO_SMALL)
     if sent and size > words.MAX_SIZE:
-        return _failed(c.MACH_SEND_TOO_LARGE)
+        return _new_parsed(c.MACH_SEND_TOO_LARGE)
     memory = words.address(source)
     bits = words.u32(memory, 0) & c.MACH_MSGH_BITS_USER
-    descriptors: list[Descriptor] = []
+    descriptors: list[Descriptor] | None = None
     offset = words.HEADER_SIZE
     if bits & c.MACH_MSGH_BITS_COMPLEX:
+        descriptors = []
         code, offset = _scan_descriptors(memory, size, sent, descriptors)
         if code:
-            return _failed(code)
-    parsed = Parsed.__new__(Parsed).begin(0)
+            return _new_parsed(code)
+    parsed = _new_parsed(0)
     parsed.bits = bits
     parsed.remote = words.u32(memory, 8)
     parsed.local = words.u32(memory, 12)
     parsed.voucher = words.u32(memory, 16)
     parsed.id = words.u32(memory, 20)
-    if descriptors:
+    if descriptors is not None:
         parsed.descriptors = descriptors
     parsed.inline_at = offset
     return parsed

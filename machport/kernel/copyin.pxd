@@ -10,6 +10,7 @@ from machport.abi.message cimport Parsed
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Item, Message, new_item, new_message
 from machport.kernel.port cimport Port
+from machport.kernel.refusal cimport Refusal
 from machport.kernel.release cimport clean_message, notify
 from machport.kernel.rights cimport (
     copyin,

@@ -11,6 +11,7 @@ from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Item, Message
 from machport.kernel.port cimport Port
 from machport.kernel.queueing cimport received_size, serve
+from machport.kernel.refusal cimport Refusal
 from machport.kernel.release cimport clean_message, release_right, release_send
 from machport.kernel.rights cimport copyin, copyout, copyout_or_destroy, has_right_for, is_nameless
 from machport.kernel.space cimport Entry, Space
@@ -28,7 +29,7 @@ cpdef Result copyout_message(
 cdef int64_t _consume_destination(Kernel kernel, Space space, Message message) except -1
 @cython.locals(reply=Port)
 cdef int64_t _destroy_on_reception(Kernel kernel, Message message) except -1
-@cython.locals(item=Item, port=Port)
+@cython.locals(item=Item, port=Port, kind=int64_t, shortages=int64_t, bits=int64_t, is_array=bint, virtual=bint)
 cdef tuple _copyout_body(Kernel kernel, Space space, Message message, Result result)
 @cython.locals(result=Result, bits=int64_t, remote=int64_t, local=int64_t)
 cpdef Result copyout_pseudo(Kernel kernel, Space space, Message message, int64_t code)

@@ -103,22 +103,23 @@ def _copyout_body(kernel: Kernel, space: Space, message: Message, result: Result
     shortages = 0
     for item in message.items:
         descriptor = item.descriptor
+        kind = descriptor.type
         names = []
         for port in item.ports:
             name, bits = copyout_or_destroy(kernel, space, port, item.type)
             names.append(name)
             shortages |= bits
-        if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
-            descriptor = descriptor._replace(name=names[0], disposition=item.type)
+        if kind == c.MACH_MSG_PORT_DESCRIPTOR:
+            parts.append(layout.PORT_DESCRIPTOR.pack(names[0], 0, 0, item.type, kind))
         else:
-            is_array = descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR
+            is_array = kind == c.MACH_MSG_OOL_PORTS_DESCRIPTOR
             region = b"".join([name.to_bytes(4, "little") for name in names]) if is_array else item.memory
             memory.append(region)
             virtual = is_array or descriptor.copy == c.MACH_MSG_VIRTUAL_COPY
-            descriptor = descriptor._replace(
-                address=len(memory) if region else 0, deallocate=int(virtual), disposition=item.type
+            address = len(memory) if region else 0
+            parts.append(
+                layout.MEMORY_DESCRIPTOR.pack(address, int(virtual), descriptor.copy, item.type, kind, descriptor.size)
             )
-        parts.append(descriptor.pack())
     result.memory = memory
     return b"".join(parts), shortages
 

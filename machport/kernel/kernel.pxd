@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from machport.kernel.port cimport Port, RequestTable, new_port
 from machport.kernel.space cimport Space
-from machport.kernel.waiter cimport Waiter
+from machport.kernel.waiter cimport Line, Waiter
 
 @cython.final
 cdef class Kernel:
@@ -16,11 +16,13 @@ cdef class Kernel:
     cdef readonly Space space
     cdef public dict tasks
     cdef public object garbage
-    cdef public object woken
-    cdef public dict changed
+    cdef public Line woken
+    cdef public list changed
     cdef public list _released
 
     cpdef wake(self, Waiter waiter, int64_t code=*)
+    cpdef bint waits(self, Waiter waiter) noexcept
+    cpdef note(self, Waiter waiter)
     cpdef RequestTable new_request_table(self)
     @cython.locals(port=Port)
     cpdef Port kernel_port(self, object kobject)

@@ -14,7 +14,7 @@ from machport.kernel.message import Message
 from machport.kernel.port import Port, RequestTable, SlottedRequestTable, new_port
 from machport.kernel.space import DEFAULT_NAME_LIMIT, Space
 from machport.kernel.task import Task
-from machport.kernel.waiter import Waiter
+from machport.kernel.waiter import Line, Waiter
 
 
 class Kernel:
@@ -37,9 +37,10 @@ class Kernel:
         self.tasks: dict[Task, None] = {}
         #: Messages that wait to be destroyed; the first of them is being destroyed (P31).
         self.garbage: deque[Message] = deque()
-        self.woken: deque[Waiter] = deque()
+        #: Waiters that left their line and have yet to do the rest of their work.
+        self.woken = Line()
         #: Waiters whose phase changed or that have a result, until they are collected.
-        self.changed: dict[Waiter, None] = {}
+        self.changed: list[Waiter] = []
         self._released: list[Any] = []
 
     def wake(self, waiter: Waiter, code: int = 0) -> None:
@@ -47,6 +48,16 @@ class Kernel:
         waiter.leave()
         waiter.woken_code = code
         self.woken.append(waiter)
+
+    def waits(self, waiter: Waiter) -> bool:
+        """Whether the waiter stands in a line, and has not been served."""
+        return waiter.line is not None and waiter.line is not self.woken
+
+    def note(self, waiter: Waiter) -> None:
+        """The driver is to hear of the waiter, once."""
+        if not waiter.changed:
+            waiter.changed = True
+            self.changed.append(waiter)
 
     def new_request_table(self) -> RequestTable:
         return SlottedRequestTable() if self.dialect.request_slots else RequestTable()

@@ -14,7 +14,7 @@ cdef class Item:
     cdef public list ports
     cdef public object memory
 
-    cpdef Item begin(self, object descriptor, int64_t type, list ports, object memory=*)
+    cdef begin(self, object descriptor, int64_t type, list ports, object memory)
 
 @cython.final
 cdef class Message:
@@ -32,13 +32,15 @@ cdef class Message:
     cdef public bint returned
     cdef public Message next
 
-    cpdef Message begin(self, object remote, int64_t remote_type, int64_t id, object tokens)
+    cdef begin(self, object remote, int64_t remote_type, int64_t id, object tokens)
     @cython.locals(size=int64_t, item=Item)
     cpdef int64_t size(self) except -1
     @cython.locals(size=int64_t, item=Item)
     cpdef int64_t typed_size(self) except -1
 
+@cython.locals(item=Item)
 cpdef Item new_item(object descriptor, int64_t type, list ports, object memory=*)
+@cython.locals(message=Message)
 cpdef Message new_message(object remote, int64_t remote_type, int64_t id=*, object tokens=*)
 cpdef Message send_once_notification(object port)
 @cython.locals(message=Message)

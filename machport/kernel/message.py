@@ -25,12 +25,11 @@ class Item:
 
     __slots__ = ("descriptor", "memory", "ports", "type")
 
-    def begin(self, descriptor: Descriptor, type: int, ports: list[Port | None], memory: bytes = b"") -> Item:
+    def begin(self, descriptor: Descriptor, type: int, ports: list[Port | None], memory: bytes) -> None:
         self.descriptor = descriptor
         self.type = type
         self.ports = ports
         self.memory = memory
-        return self
 
 
 class Message:
@@ -60,7 +59,7 @@ class Message:
         "voucher",
     )
 
-    def begin(self, remote: Port | None, remote_type: int, id: int, tokens: Sequence[int]) -> Message:
+    def begin(self, remote: Port | None, remote_type: int, id: int, tokens: Sequence[int]) -> None:
         self.remote = remote
         self.remote_type = remote_type
         self.local: Port | None = None
@@ -75,7 +74,6 @@ class Message:
         #: Was received once, by a task that ended before it saw it.
         self.returned = False
         self.next: Message | None = None
-        return self
 
     def size(self) -> int:
         """``msgh_size`` on reception: header, descriptors, inline data."""
@@ -97,12 +95,16 @@ class Message:
 
 
 def new_item(descriptor: Descriptor, type: int, ports: list[Port | None], memory: bytes = b"") -> Item:
-    return Item.__new__(Item).begin(descriptor, type, ports, memory)
+    item = Item.__new__(Item)
+    item.begin(descriptor, type, ports, memory)
+    return item
 
 
 def new_message(remote: Port | None, remote_type: int, id: int = 0, tokens: Sequence[int] = KERNEL_TOKENS) -> Message:
     """A message without reply right, body and inline data; they are for the caller to add."""
-    return Message.__new__(Message).begin(remote, remote_type, id, tokens)
+    message = Message.__new__(Message)
+    message.begin(remote, remote_type, id, tokens)
+    return message
 
 
 def send_once_notification(port: Port) -> Message:

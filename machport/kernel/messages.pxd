@@ -21,17 +21,18 @@ from machport.kernel.queueing cimport (
     wait_to_receive,
     wait_to_send,
 )
+from machport.kernel.refusal cimport Refusal
 from machport.kernel.release cimport destroy_message, notify, release_right, take_request
 from machport.kernel.space cimport Entry, Space
 from machport.kernel.task cimport Task
-from machport.kernel.waiter cimport Result, Waiter, new_result, new_waiter
+from machport.kernel.waiter cimport Line, Result, Waiter, new_result, new_waiter
 
 @cython.locals(waiter=Waiter, result=Result)
 cpdef Waiter mach_msg(
     Kernel kernel, Task task, int64_t option, object buffer=*, object memory=*, int64_t rcv_limit=*,
     int64_t rcv_name=*, int64_t timeout_ms=*
 )
-@cython.locals(waiter=Waiter)
+@cython.locals(waiter=Waiter, woken=Line)
 cpdef list collect(Kernel kernel)
 cpdef expire(Kernel kernel, Waiter waiter)
 cpdef interrupt(Kernel kernel, Waiter waiter)

@@ -78,11 +78,13 @@ def mach_msg(
 
 def collect(kernel: Kernel) -> list[Waiter]:
     """Let woken waiters go on, and return those whose phase or result has changed since the last call."""
-    if not kernel.woken and not kernel.changed:
+    woken = kernel.woken
+    if woken.first is None and not kernel.changed:
         return []
-    while kernel.woken:
-        waiter = kernel.woken.popleft()
-        kernel.changed[waiter] = None
+    while woken.first is not None:
+        waiter = woken.first
+        woken.remove(waiter)
+        kernel.note(waiter)
         try:
             if waiter.phase == phase.SEND:
                 _resume_send(kernel, waiter)
@@ -90,8 +92,10 @@ def collect(kernel: Kernel) -> list[Waiter]:
                 _resume_receive(kernel, waiter)
         except Refusal as refusal:
             waiter.finish(new_result(refusal.code, refusal.rule))
-    changed = list(kernel.changed)
-    kernel.changed.clear()
+    changed = kernel.changed
+    kernel.changed = []
+    for waiter in changed:
+        waiter.changed = False
     return changed
 
 
@@ -107,7 +111,7 @@ def interrupt(kernel: Kernel, waiter: Waiter) -> None:
 
 def abandon(kernel: Kernel, waiter: Waiter) -> None:
     """The waiting thread is gone, and nobody will look at its buffer again: a message that it sends is destroyed."""
-    if waiter.queue is not None and waiter.phase == phase.SEND:
+    if kernel.waits(waiter) and waiter.phase == phase.SEND:
         waiter.leave()
         message = waiter.message
         assert message is not None
@@ -118,10 +122,10 @@ def abandon(kernel: Kernel, waiter: Waiter) -> None:
 
 
 def _give_up(kernel: Kernel, waiter: Waiter, send_code: int, receive_code: int) -> None:
-    if waiter.queue is None:
+    if not kernel.waits(waiter):
         return
     waiter.leave()
-    kernel.changed[waiter] = None
+    kernel.note(waiter)
     if waiter.phase == phase.SEND:
         _pseudo_receive(kernel, waiter, send_code)
     else:

@@ -1,4 +1,4 @@
-# C types for port.py.  Spaces and entries are objects here: space.pxd, which has their types, needs those of ports.
+# C types for port.py.  Spaces, entries and lines of waiters are objects here: what has their types needs those of ports.
 
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
@@ -29,11 +29,11 @@ cdef class Port:
     cdef public Port pd_request
     cdef public RequestTable requests
     cdef public uint64_t context
-    cdef public dict receivers
-    cdef public dict senders
+    cdef public object receivers
+    cdef public object senders
     cdef public object kobject
 
-    cpdef Port begin(self, object receiver)
+    cdef begin(self, object receiver)
     cpdef bint full(self) noexcept
     cpdef append(self, Message message)
     @cython.locals(message=Message)
@@ -43,6 +43,7 @@ cdef class Port:
     @cython.locals(link=Port)
     cpdef bint in_transit_to(self, Port port) except -1
 
+@cython.locals(port=Port)
 cpdef Port new_port(object receiver)
 @cython.locals(port=Port)
 cdef Port _dead_port()
@@ -58,7 +59,7 @@ cdef class PortSet:
     cdef public dict members
     cdef public object order
     cdef public Py_ssize_t _compact_at
-    cdef public dict receivers
+    cdef public object receivers
 
     cpdef insert(self, Port port)
     cdef _compact(self)
@@ -74,8 +75,9 @@ cdef class Request:
     cdef public Port notify
     cdef public bint send_possible
 
-    cpdef Request begin(self, object entry, int64_t name, Port notify, bint send_possible)
+    cdef begin(self, object entry, int64_t name, Port notify, bint send_possible)
 
+@cython.locals(request=Request)
 cpdef Request new_request(object entry, int64_t name, Port notify, bint send_possible)
 
 cdef class RequestTable:

@@ -15,7 +15,7 @@ from machport.abi import words
 if TYPE_CHECKING:
     from machport.kernel.message import Message
     from machport.kernel.space import Entry, Space
-    from machport.kernel.waiter import Waiter
+    from machport.kernel.waiter import Line
 
 
 class Port:
@@ -51,7 +51,7 @@ class Port:
         "ticket",
     )
 
-    def begin(self, receiver: Space | None) -> Port:
+    def begin(self, receiver: Space | None) -> None:
         self.active = True
         self.receiver = receiver
         self.name = c.MACH_PORT_NULL
@@ -76,11 +76,10 @@ class Port:
         self.strict = False
         #: Threads blocked in receive on the port itself, and senders blocked on its full queue, in order of arrival;
         #: None until there is one, because there may be a million ports.
-        self.receivers: dict[Waiter, None] | None = None
-        self.senders: dict[Waiter, None] | None = None
+        self.receivers: Line | None = None
+        self.senders: Line | None = None
         #: What a port of the kernel stands for: a task, a file.
         self.kobject: Any = None
-        return self
 
     def full(self) -> bool:
         """Whether a sender of an ordinary message has to wait (M11)."""
@@ -143,7 +142,9 @@ class Port:
 
 def new_port(receiver: Space | None) -> Port:
     """A port without rights, whose receive right is about to be entered into a space."""
-    return Port.__new__(Port).begin(receiver)
+    port = Port.__new__(Port)
+    port.begin(receiver)
+    return port
 
 
 def _dead_port() -> Port:
@@ -185,7 +186,7 @@ class PortSet:
         self.members: dict[Port, None] = {}
         self.order: deque[Ticket] = deque()
         self._compact_at = _COMPACT_AT
-        self.receivers: dict[Waiter, None] | None = None
+        self.receivers: Line | None = None
 
     def insert(self, port: Port) -> None:
         """The port joins; its waiting messages arrive now (P35)."""
@@ -230,16 +231,17 @@ class Request:
 
     __slots__ = ("entry", "name", "notify", "send_possible")
 
-    def begin(self, entry: Entry, name: int, notify: Port, send_possible: bool) -> Request:
+    def begin(self, entry: Entry, name: int, notify: Port, send_possible: bool) -> None:
         self.entry = entry
         self.name = name
         self.notify = notify
         self.send_possible = send_possible
-        return self
 
 
 def new_request(entry: Entry, name: int, notify: Port, send_possible: bool) -> Request:
-    return Request.__new__(Request).begin(entry, name, notify, send_possible)
+    request = Request.__new__(Request)
+    request.begin(entry, name, notify, send_possible)
+    return request
 
 
 class RequestTable:

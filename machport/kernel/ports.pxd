@@ -10,6 +10,7 @@ from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Message
 from machport.kernel.port cimport Port, PortSet, new_port
 from machport.kernel.queueing cimport admit_senders, destroy_set, join_set, leave_set, received_size
+from machport.kernel.refusal cimport Refusal
 from machport.kernel.release cimport (
     destroy_entry,
     free_entry,
@@ -47,6 +48,8 @@ cdef _check_allocatable(int64_t right)
 cdef _allocate(Space space, int64_t name, int64_t right)
 cpdef int64_t mach_reply_port(Kernel kernel, Task task) except -1
 cpdef mach_port_rename(Kernel kernel, Task task, int64_t old, int64_t new)
+@cython.locals(entry=Entry)
+cpdef list mach_port_names(Kernel kernel, Task task)
 cpdef int64_t mach_port_type(Kernel kernel, Task task, int64_t name) except -1
 
 cdef int64_t _right_type(Kernel kernel, int64_t right) except -1
@@ -79,6 +82,10 @@ cpdef tuple mach_port_extract_right(
 cpdef mach_port_set_qlimit(Kernel kernel, Task task, int64_t name, int64_t qlimit)
 @cython.locals(port=Port)
 cpdef object mach_port_get_receive_status(Kernel kernel, Task task, int64_t name)
+cpdef mach_port_set_mscount(Kernel kernel, Task task, int64_t name, int64_t mscount)
+cpdef mach_port_set_seqno(Kernel kernel, Task task, int64_t name, int64_t seqno)
+@cython.locals(port=Port)
+cpdef list mach_port_get_set_status(Kernel kernel, Task task, int64_t name)
 @cython.locals(port=Port, ahead=int64_t, message=Message, number=int64_t)
 cpdef object mach_port_peek(Kernel kernel, Task task, int64_t name, int64_t seqno)
 @cython.locals(port=Port, pset=PortSet)

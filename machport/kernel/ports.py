@@ -364,12 +364,12 @@ def mach_port_get_receive_status(kernel: Kernel, task: Task, name: int) -> PortS
 
 def mach_port_set_mscount(kernel: Kernel, task: Task, name: int, mscount: int) -> None:
     """Set the make-send count; no notification comes of it (N45)."""
-    _receive_right(task, name).mscount = mscount & 0xFFFFFFFF
+    _receive_right(task, name).mscount = words.wrap(mscount)
 
 
 def mach_port_set_seqno(kernel: Kernel, task: Task, name: int, seqno: int) -> None:
     """Set the sequence number of the next message."""
-    _receive_right(task, name).seqno = seqno & 0xFFFFFFFF
+    _receive_right(task, name).seqno = words.wrap(seqno)
 
 
 def mach_port_get_srights(kernel: Kernel, task: Task, name: int) -> int:

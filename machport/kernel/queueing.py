@@ -12,7 +12,7 @@ from machport.kernel import phase
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message
 from machport.kernel.port import Port, PortSet
-from machport.kernel.waiter import Waiter
+from machport.kernel.waiter import Line, Waiter
 
 
 def enqueue(kernel: Kernel, port: Port, message: Message) -> None:
@@ -26,7 +26,7 @@ def dequeue(kernel: Kernel, port: Port) -> Message:
     if port.pset is not None:
         port.pset.order.popleft()
     message = port.pop()
-    if port.senders:
+    if port.senders is not None:
         _admit(kernel, port, 1)
     return message
 
@@ -34,8 +34,10 @@ def dequeue(kernel: Kernel, port: Port) -> Message:
 def peek(source: Port | PortSet) -> Port | None:
     """The port whose first message is next, left where it is; None if there is no message."""
     if isinstance(source, PortSet):
-        return source.first()
-    return None if source.first is None else source
+        pset = source
+        return pset.first()
+    port = source
+    return None if port.first is None else port
 
 
 def admit_senders(kernel: Kernel, port: Port, most: int) -> None:
@@ -46,8 +48,9 @@ def admit_senders(kernel: Kernel, port: Port, most: int) -> None:
 
 def _admit(kernel: Kernel, port: Port, most: int) -> None:
     """The same, leaving it to the caller to serve receivers: many of them at once must not cost depth."""
-    while most and port.senders and not port.full():
-        waiter = _longest(port.senders)
+    senders = port.senders
+    while most and senders is not None and senders.first is not None and not port.full():
+        waiter = senders.first
         message = waiter.message
         assert message is not None
         kernel.wake(waiter)
@@ -57,30 +60,25 @@ def _admit(kernel: Kernel, port: Port, most: int) -> None:
             most -= 1
 
 
-def _longest(waiters: dict[Waiter, None]) -> Waiter:
-    """Who has waited longest."""
-    return next(iter(waiters))
-
-
 def serve(kernel: Kernel, port: Port) -> None:
     """Serve those who wait where messages of the port are received: at its set, or itself."""
     if port.pset is not None:
-        if port.pset.receivers:
+        if port.pset.receivers is not None:
             _serve_receivers(kernel, port.pset, port.pset.receivers)
-    elif port.receivers:
+    elif port.receivers is not None:
         _serve_receivers(kernel, port, port.receivers)
 
 
-def _serve_receivers(kernel: Kernel, source: Port | PortSet, receivers: dict[Waiter, None]) -> None:
+def _serve_receivers(kernel: Kernel, source: Port | PortSet, receivers: Line) -> None:
     """Hand waiting messages to waiting receivers, first come first served.
 
     A receiver that would leave a message that is too large for it is told so, and the message is offered to the next.
     """
-    while receivers:
+    while receivers.first is not None:
         port = peek(source)
         if port is None:
             return
-        waiter = _longest(receivers)
+        waiter = receivers.first
         message = port.first
         assert message is not None
         if waiter.option & c.MACH_RCV_LARGE and too_large(kernel, message, waiter):
@@ -107,19 +105,22 @@ def too_large(kernel: Kernel, message: Message, waiter: Waiter) -> bool:
 def wait_to_receive(waiter: Waiter, source: Port | PortSet) -> None:
     waiter.source = source
     if isinstance(source, PortSet):
-        if source.receivers is None:
-            source.receivers = {}
-        waiter.wait_in(source.receivers, phase.RECEIVE)
+        pset = source
+        if pset.receivers is None:
+            pset.receivers = Line()
+        line = pset.receivers
     else:
-        if source.receivers is None:
-            source.receivers = {}
-        waiter.wait_in(source.receivers, phase.RECEIVE)
+        port = source
+        if port.receivers is None:
+            port.receivers = Line()
+        line = port.receivers
+    waiter.wait_in(line, phase.RECEIVE)
 
 
 def wait_to_send(waiter: Waiter, port: Port, message: Message) -> None:
     waiter.message = message
     if port.senders is None:
-        port.senders = {}
+        port.senders = Line()
     waiter.wait_in(port.senders, phase.SEND)
 
 
@@ -144,8 +145,7 @@ def destroy_set(kernel: Kernel, pset: PortSet) -> None:
     wake_all(kernel, pset.receivers, c.MACH_RCV_PORT_DIED)
 
 
-def wake_all(kernel: Kernel, waiters: dict[Waiter, None] | None, code: int) -> None:
-    """All that stand in a queue leave it."""
-    if waiters:
-        for waiter in list(waiters):
-            kernel.wake(waiter, code)
+def wake_all(kernel: Kernel, line: Line | None, code: int) -> None:
+    """All that stand in a line leave it."""
+    while line is not None and line.first is not None:
+        kernel.wake(line.first, code)

@@ -8,6 +8,7 @@ from machport.abi.message cimport is_disposition
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport word_notification
 from machport.kernel.port cimport Port, Request, RequestTable, new_request
+from machport.kernel.refusal cimport Refusal
 from machport.kernel.release cimport notify as send_notification
 from machport.kernel.release cimport take_request
 from machport.kernel.rights cimport (

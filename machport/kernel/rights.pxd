@@ -9,6 +9,7 @@ from machport.abi.message cimport is_disposition
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Item, Message, new_item, new_message
 from machport.kernel.port cimport Port
+from machport.kernel.refusal cimport Refusal
 from machport.kernel.release cimport (
     cancel_no_senders,
     clean_item,

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 
 cimport machport.abi.constants as c
 from machport.kernel.port cimport Port, PortSet, Request
+from machport.kernel.refusal cimport Refusal
 
 @cython.final
 cdef class Entry:
@@ -15,10 +16,11 @@ cdef class Entry:
     cdef public Port port
     cdef public PortSet pset
 
-    cpdef Entry begin(self, int64_t name, int64_t type, int64_t urefs, Port port, PortSet pset)
+    cdef begin(self, int64_t name, int64_t type, int64_t urefs, Port port, PortSet pset)
     @cython.locals(request=Request)
     cpdef int64_t reported_type(self) except -1
 
+@cython.locals(entry=Entry)
 cpdef Entry new_entry(int64_t name, int64_t type, int64_t urefs, Port port=*, PortSet pset=*)
 
 @cython.final

@@ -25,14 +25,13 @@ class Entry:
 
     __slots__ = ("name", "port", "pset", "request", "type", "urefs")
 
-    def begin(self, name: int, type: int, urefs: int, port: Port | None, pset: PortSet | None) -> Entry:
+    def begin(self, name: int, type: int, urefs: int, port: Port | None, pset: PortSet | None) -> None:
         self.name = name
         self.type = type
         self.urefs = urefs
         self.port = port
         self.pset = pset
         self.request = 0
-        return self
 
     def reported_type(self) -> int:
         """Type bits as ``mach_port_type`` reports them, with the bits of a registered request (N5, N70)."""
@@ -48,7 +47,9 @@ class Entry:
 
 
 def new_entry(name: int, type: int, urefs: int, port: Port | None = None, pset: PortSet | None = None) -> Entry:
-    return Entry.__new__(Entry).begin(name, type, urefs, port, pset)
+    entry = Entry.__new__(Entry)
+    entry.begin(name, type, urefs, port, pset)
+    return entry
 
 
 class Space:

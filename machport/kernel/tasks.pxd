@@ -8,6 +8,7 @@ cimport machport.kernel.phase as phase
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.messages cimport interrupt
 from machport.kernel.port cimport Port
+from machport.kernel.refusal cimport Refusal
 from machport.kernel.release cimport destroy_entry, destroy_port, release_reference, release_right, release_send
 from machport.kernel.rights cimport copyin, copyout, has_right_for, is_nameless
 from machport.kernel.space cimport Entry

@@ -21,8 +21,9 @@ cdef class Result:
     cdef public Message received
     cdef public Port port
 
-    cpdef Result begin(self, int64_t code, object rule)
+    cdef begin(self, int64_t code, object rule)
 
+@cython.locals(result=Result)
 cpdef Result new_result(int64_t code, object rule=*)
 
 @cython.final
@@ -33,18 +34,31 @@ cdef class Waiter:
     cdef public int64_t rcv_name
     cdef public int64_t timeout_ms
     cdef public int phase
-    cdef public dict queue
+    cdef public Line line
+    cdef public Waiter before
+    cdef public Waiter after
+    cdef public bint changed
     cdef public Message message
     cdef public object source
     cdef public int64_t woken_code
     cdef public Result result
     cdef public object owner
 
-    cpdef Waiter begin(
+    cdef begin(
         self, Task task, int64_t option, int64_t rcv_limit, int64_t rcv_name, int64_t timeout_ms
     )
-    cpdef wait_in(self, dict queue, int what_for)
+    cpdef wait_in(self, Line line, int what_for)
     cpdef leave(self)
     cpdef finish(self, Result result)
 
+@cython.locals(waiter=Waiter)
 cpdef Waiter new_waiter(Task task, int64_t option, int64_t rcv_limit, int64_t rcv_name, int64_t timeout_ms)
+
+@cython.final
+cdef class Line:
+    cdef public Waiter first
+    cdef public Waiter last
+
+    cpdef append(self, Waiter waiter)
+    @cython.locals(before=Waiter, after=Waiter)
+    cpdef remove(self, Waiter waiter)

@@ -6,7 +6,7 @@ The kernel has no threads.  Whoever drives it keeps the waiter of a call that is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from machport.abi import constants as c
 from machport.kernel import phase
@@ -32,7 +32,7 @@ class Result:
 
     __slots__ = ("code", "head", "inline", "memory", "port", "received", "rule", "tail", "taken")
 
-    def begin(self, code: int, rule: str) -> Result:
+    def begin(self, code: int, rule: str) -> None:
         self.code = code
         self.rule = rule
         self.head: bytes | None = None
@@ -42,7 +42,6 @@ class Result:
         self.taken = 0
         self.received: Message | None = None
         self.port: Port | None = None
-        return self
 
     @property
     def buffer(self) -> bytes | None:
@@ -52,7 +51,9 @@ class Result:
 
 def new_result(code: int, rule: str = "") -> Result:
     """A result that leaves the buffer as it was."""
-    return Result.__new__(Result).begin(code, rule)
+    result = Result.__new__(Result)
+    result.begin(code, rule)
+    return result
 
 
 #: The result of a message that was sent.
@@ -67,11 +68,14 @@ class Waiter:
     """
 
     __slots__ = (
+        "after",
+        "before",
+        "changed",
+        "line",
         "message",
         "option",
         "owner",
         "phase",
-        "queue",
         "rcv_limit",
         "rcv_name",
         "result",
@@ -81,15 +85,19 @@ class Waiter:
         "woken_code",
     )
 
-    def begin(self, task: Task, option: int, rcv_limit: int, rcv_name: int, timeout_ms: int) -> Waiter:
+    def begin(self, task: Task, option: int, rcv_limit: int, rcv_name: int, timeout_ms: int) -> None:
         self.task = task
         self.option = option
         self.rcv_limit = rcv_limit
         self.rcv_name = rcv_name
         self.timeout_ms = timeout_ms
         self.phase = phase.DONE
-        #: The queue of waiters that this one stands in; None once it is woken.
-        self.queue: dict[Waiter, None] | None = None
+        #: The line that this one stands in, and its neighbours there; once it is woken, that of all who are.
+        self.line: Line | None = None
+        self.before: Waiter | None = None
+        self.after: Waiter | None = None
+        #: Phase or result have changed since the driver last collected.
+        self.changed = False
         #: The message that waits to be queued, or that was handed over.
         self.message: Message | None = None
         #: Where a receive waits.
@@ -97,19 +105,16 @@ class Waiter:
         self.woken_code = 0
         self.result: Result | None = None
         self.owner: object = None
-        return self
 
-    def wait_in(self, queue: dict[Waiter, None], what_for: int) -> None:
+    def wait_in(self, line: Line, what_for: int) -> None:
         self.phase = what_for
-        self.queue = queue
-        queue[self] = None
+        line.append(self)
         self.task.waiters[self] = None
 
     def leave(self) -> None:
-        """Stop standing in a queue."""
-        assert self.queue is not None
-        del self.queue[self]
-        self.queue = None
+        """Stop standing in a line."""
+        assert self.line is not None
+        self.line.remove(self)
 
     def finish(self, result: Result) -> None:
         """The call is done."""
@@ -128,4 +133,47 @@ class Waiter:
 
 
 def new_waiter(task: Task, option: int, rcv_limit: int, rcv_name: int, timeout_ms: int) -> Waiter:
-    return Waiter.__new__(Waiter).begin(task, option, rcv_limit, rcv_name, timeout_ms)
+    waiter = Waiter.__new__(Waiter)
+    waiter.begin(task, option, rcv_limit, rcv_name, timeout_ms)
+    return waiter
+
+
+class Line:
+    """Waiters in the order of arrival, any of whom may leave: linked, so that nothing of this depends on how many."""
+
+    __slots__ = ("first", "last")
+
+    def __init__(self) -> None:
+        self.first: Waiter | None = None
+        self.last: Waiter | None = None
+
+    def append(self, waiter: Waiter) -> None:
+        waiter.line = self
+        waiter.before = self.last
+        if self.last is None:
+            self.first = waiter
+        else:
+            self.last.after = waiter
+        self.last = waiter
+
+    def remove(self, waiter: Waiter) -> None:
+        before = waiter.before
+        after = waiter.after
+        if before is None:
+            self.first = after
+        else:
+            before.after = after
+        if after is None:
+            self.last = before
+        else:
+            after.before = before
+        waiter.line = waiter.before = waiter.after = None
+
+    def __bool__(self) -> bool:
+        return self.first is not None
+
+    def __iter__(self) -> Iterator[Waiter]:
+        waiter = self.first
+        while waiter is not None:
+            yield waiter
+            waiter = waiter.after

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from machport.abi import constants as c
@@ -43,6 +44,8 @@ _TYPE_BITS: Final = [
     for name in ("RECEIVE", "SEND", "SEND_ONCE", "PORT_SET", "DEAD_NAME", "DNREQUEST")
 ]
 _KINDS: Final = {16: "PORT_RECEIVE", 17: "PORT_SEND", 18: "PORT_SEND_ONCE", 0: "none"}
+#: Rights with references, in the order of a dump, by type bit.
+_COUNTED: Final = [(name, bit, _RIGHTS[name]) for name, bit in _TYPE_BITS[:5]]
 _FIRST_USER_ID: Final = 1001
 #: Names that the kernel picks for space K are above K << 24; names that the transcript chooses are in its upper half.
 _SPACE_SHIFT: Final = 24
@@ -50,6 +53,35 @@ _CHOSEN: Final = 1 << 23
 _LARGE_BUFFER: Final = 1 << 16
 _SEQNO_TRAILER: Final = c.MACH_RCV_TRAILER_SEQNO << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
 _CARRIED: Final = re.compile(r"([A-Z_]+|\d+)\((\w+)\)")
+
+
+#: The operations of transcripts, each a method of ``Player``.
+_OPERATIONS: Final = frozenset(
+    (
+        "allocate",
+        "allocate_name",
+        "deallocate",
+        "destroy",
+        "mod_refs",
+        "get_refs",
+        "type",
+        "names",
+        "rename",
+        "terminate",
+        "insert_right",
+        "extract_right",
+        "request_notification",
+        "set_mscount",
+        "set_seqno",
+        "set_qlimit",
+        "get_receive_status",
+        "move_member",
+        "get_set_status",
+        "dump",
+        "send",
+        "receive",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +120,25 @@ class Symbols:
         self.letter = "abc"[index]
         self.base = index << _SPACE_SHIFT
         self.numbers: dict[str, int] = {"null": c.MACH_PORT_NULL, "dead": c.MACH_PORT_DEAD}
-        self.symbols: dict[int, str] = {number: symbol for symbol, number in self.numbers.items()}
+        self.symbols: dict[int, str] = {c.MACH_PORT_NULL: "null", c.MACH_PORT_DEAD: "dead"}
 
     def number(self, symbol: str) -> int:
         """The number of a symbol in an operation; a new symbol is a number that was never a name."""
-        if symbol not in self.numbers:
+        number = self.numbers.get(symbol)
+        if number is None:
             if not re.fullmatch(rf"{self.letter}\d+", symbol):
                 raise ValueError(f"a name like {self.letter}1, null or dead; found {symbol!r}")
-            self._add(symbol, self.base + _CHOSEN + len(self.numbers))
-        return self.numbers[symbol]
+            number = self.base + _CHOSEN + len(self.numbers)
+            self._add(symbol, number)
+        return number
 
     def symbol(self, number: int) -> str:
         """The symbol of a number in a result; a new number gets the next symbol."""
-        if number not in self.symbols:
-            self._add(f"{self.letter}{len(self.numbers) - 1}", number)
-        return self.symbols[number]
+        symbol = self.symbols.get(number)
+        if symbol is None:
+            symbol = f"{self.letter}{len(self.numbers) - 1}"
+            self._add(symbol, number)
+        return symbol
 
     def _add(self, symbol: str, number: int) -> None:
         self.numbers[symbol] = number
@@ -118,6 +154,8 @@ class Player:
     def __init__(self, dialect: Dialect) -> None:
         self.kernel = Kernel(dialect)
         self.symbols = [Symbols(index) for index in range(3)]
+        #: Of task 0, which is the caller of every call on another.
+        self.mine: Symbols = self.symbols[0]
         self.tasks = [
             tasks.create_task(self.kernel, f"t{index}", names=FreshNames(index << _SPACE_SHIFT)) for index in range(3)
         ]
@@ -128,18 +166,17 @@ class Player:
         Raises:
             TranscriptError: the operation or its arguments are not of the format.
         """
-        operation = _OPERATIONS.get(step.operation)
-        if operation is None:
+        if step.operation not in _OPERATIONS:
             raise TranscriptError(f"line {step.line}: expected an operation; found {step.operation!r}")
         try:
-            task = self.tasks[step.task]
-            if not task.active and operation not in (Player.send, Player.receive):
+            task: Task = self.tasks[step.task]
+            if not task.space.active and step.operation not in ("send", "receive"):
                 code = c.MACH_SEND_INVALID_DEST if self.kernel.dialect.calls_are_messages else c.KERN_INVALID_TASK
                 raise Refusal(code, "P section 11")
-            lines = operation(self, task, self.symbols[step.task], *step.arguments)
+            lines: list[str] = getattr(self, step.operation)(task, self.symbols[step.task], *step.arguments)
         except Refusal as refusal:
             lines = [code_name(refusal.code)]
-        except (ValueError, TypeError, KeyError, struct.error) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, struct.error) as error:
             raise TranscriptError(f"line {step.line}: {step}: expected other arguments: {error}") from None
         messages.collect(self.kernel)
         return lines
@@ -148,10 +185,8 @@ class Player:
 
     def carried(self, text: str) -> tuple[int, int]:
         """``D(A)``: a disposition and a name of t0."""
-        match = _CARRIED.fullmatch(text)
-        if match is None:
-            raise ValueError(f"DISPOSITION(NAME), not {text!r}")
-        return _number(_DISPOSITIONS, match[1]), self.symbols[0].number(match[2])
+        disposition, name = _split_carried(text)
+        return disposition, self.mine.number(name)
 
     def carried_or_null(self, text: str, null_disposition: int) -> tuple[int, int]:
         return (null_disposition, c.MACH_PORT_NULL) if text == "null" else self.carried(text)
@@ -186,8 +221,8 @@ class Player:
         return _success(f"type={_types(ports.mach_port_type(self.kernel, task, names.number(name)))}")
 
     def names(self, task: Task, names: Symbols) -> list[str]:
-        found = sorted(ports.mach_port_names(self.kernel, task), key=lambda pair: names.order(pair[0]))
-        listed = ",".join(f"{names.symbol(name)}:{_types(type)}" for name, type in found)
+        found = self.listed(task, names)
+        listed = ",".join([f"{names.symbol(name)}:{_types(type)}" for name, type in found])
         return _success(f"count={len(found)} names=[{listed}]")
 
     def rename(self, task: Task, names: Symbols, old: str, new: str) -> list[str]:
@@ -227,7 +262,7 @@ class Player:
             port,
             disposition,
         )
-        return _success(f"previous={self.symbols[0].symbol(previous)}")
+        return _success(f"previous={self.mine.symbol(previous)}")
 
     # Operations on receive rights and sets
 
@@ -254,27 +289,35 @@ class Player:
         return _success(self.members(task, names, names.number(name)))
 
     def dump(self, task: Task, names: Symbols) -> list[str]:
-        found = sorted(ports.mach_port_names(self.kernel, task), key=lambda pair: names.order(pair[0]))
+        found = self.listed(task, names)
         lines = _success(f"count={len(found)}")
         for name, type in found:
             refs = []
-            for right, bit in _TYPE_BITS[:5]:
+            for label, bit, right in _COUNTED:
                 if type & bit:
-                    count = ports.mach_port_get_refs(self.kernel, task, name, _RIGHTS[right])
-                    refs.append(f"{right}:{count}")
-            parts = [names.symbol(name), f"type={_types(type)}", f"refs={','.join(refs)}"]
+                    refs.append(f"{label}:{ports.mach_port_get_refs(self.kernel, task, name, right)}")
+            line = f"{names.symbol(name)} type={_types(type)} refs={','.join(refs)}"
             if type & c.MACH_PORT_TYPE_RECEIVE:
-                parts.append(self.status(task, names, name))
+                line += f" {self.status(task, names, name)}"
             if type & c.MACH_PORT_TYPE_PORT_SET:
-                parts.append(self.members(task, names, name))
-            lines.append(" ".join(parts))
+                line += f" {self.members(task, names, name)}"
+            lines.append(line)
         return lines
 
+    def listed(self, task: Task, names: Symbols) -> list[tuple[int, int]]:
+        """Names and type bits in the order of the symbols."""
+        found = ports.mach_port_names(self.kernel, task)
+        if len(found) > 1:
+            found = [pair for _, pair in sorted([(names.order(pair[0]), pair) for pair in found])]
+        return found
+
     def status(self, task: Task, names: Symbols, name: int) -> str:
-        status = ports.mach_port_get_receive_status(self.kernel, task, name)._asdict()
-        del status["flags"]
-        pset = names.symbol(status.pop("pset"))
-        return " ".join([f"pset={pset}", *(f"{field}={value}" for field, value in status.items())])
+        status = ports.mach_port_get_receive_status(self.kernel, task, name)
+        return (
+            f"pset={names.symbol(status.pset)} seqno={status.seqno} mscount={status.mscount} qlimit={status.qlimit}"
+            f" msgcount={status.msgcount} sorights={status.sorights} srights={status.srights}"
+            f" pdrequest={status.pdrequest} nsrequest={status.nsrequest}"
+        )
 
     def members(self, task: Task, names: Symbols, name: int) -> str:
         found = sorted(ports.mach_port_get_set_status(self.kernel, task, name), key=names.order)
@@ -299,8 +342,8 @@ class Player:
         assert result is not None
         if result.code != c.MACH_SEND_TIMED_OUT:
             return [_message_code(result.code)]
-        assert result.buffer is not None
-        back = layout.parse(result.buffer)
+        assert result.head is not None
+        back = layout.parse(result.head)
         return [
             f"MACH_SEND_TIMED_OUT remote={self.right(back.remote_disposition, back.remote)}"
             f" local={self.right(back.local_disposition, back.local)} ports={self.rights(back.descriptors)}"
@@ -311,42 +354,50 @@ class Player:
         limit = _LARGE_BUFFER if not buffer else layout.HEADER_SIZE
         if buffer == "large":
             option |= c.MACH_RCV_LARGE
-        result = messages.mach_msg(self.kernel, task, option, rcv_limit=limit, rcv_name=names.number(name)).result
+        result = messages.mach_msg(self.kernel, task, option, b"", (), limit, names.number(name)).result
         assert result is not None
-        if result.buffer is None:
+        if result.head is None:
             return [_message_code(result.code)]
-        return [self.received(result, large=buffer == "large")]
+        return [self.received(result, buffer == "large")]
 
-    def received(self, result: Result, *, large: bool) -> str:
-        assert result.buffer is not None
-        size = layout.HEADER.unpack_from(result.buffer)[1]
+    def received(self, result: Result, large: bool) -> str:
+        assert result.head is not None
+        size = int.from_bytes(result.head[4:8], "little")
         if result.code == c.MACH_RCV_TOO_LARGE and large:
             return f"MACH_RCV_TOO_LARGE size={size}"
-        parsed = layout.parse(result.buffer)
+        parsed = layout.parse(result.head)
         dest = self.right(parsed.local_disposition, parsed.local)
         reply = self.right(parsed.remote_disposition, parsed.remote)
         if result.code == c.MACH_RCV_TOO_LARGE:
             return f"MACH_RCV_TOO_LARGE id={_id(parsed.id)} size={size} dest={dest} reply={reply}"
-        trailer = layout.parse_trailer(result.buffer[-layout.TRAILER_SIZES[1] :])
+        seqno = int.from_bytes(result.tail[-4:], "little")
         user = parsed.id >= _FIRST_USER_ID
         start = f"{_message_code(result.code)} kind={'user' if user else 'notification'} id={_id(parsed.id)}"
-        start += f" seqno={trailer.seqno} dest={dest} reply={reply}"
+        start += f" seqno={seqno} dest={dest} reply={reply}"
         if user:
             return f"{start} ports={self.rights(parsed.descriptors)}"
         if parsed.id == c.MACH_NOTIFY_PORT_DESTROYED:
             return f"{start} right={self.rights(parsed.descriptors)[1:-1]}"
         if parsed.id == c.MACH_NOTIFY_SEND_ONCE:
             return start
-        word = int.from_bytes(parsed.inline[8:12], "little")
+        word = int.from_bytes(result.inline[8:12], "little")
         if parsed.id == c.MACH_NOTIFY_NO_SENDERS:
             return f"{start} count={word}"
         return f"{start} name={self.symbols[word >> _SPACE_SHIFT].symbol(word)}"
 
     def right(self, kind: int, name: int) -> str:
-        return f"{_KINDS[kind]}({self.symbols[0].symbol(name)})"
+        return f"{_KINDS[kind]}({self.mine.symbol(name)})"
 
     def rights(self, descriptors: Sequence[layout.Descriptor]) -> str:
-        return f"[{','.join(self.right(d.disposition, d.name) for d in descriptors)}]"
+        return f"[{','.join([self.right(d.disposition, d.name) for d in descriptors])}]"
+
+
+@lru_cache(4096)
+def _split_carried(text: str) -> tuple[int, str]:
+    match = _CARRIED.fullmatch(text)
+    if match is None:
+        raise ValueError(f"DISPOSITION(NAME), not {text!r}")
+    return _number(_DISPOSITIONS, match[1]), match[2]
 
 
 def _number(table: dict[str, int], text: str) -> int:
@@ -360,46 +411,18 @@ def _value(key: str, text: str) -> str:
     return value
 
 
-def _success(*values: str) -> list[str]:
-    return [" ".join(["KERN_SUCCESS", *values])]
+def _success(values: str = "") -> list[str]:
+    return [f"KERN_SUCCESS {values}"] if values else ["KERN_SUCCESS"]
 
 
 def _message_code(code: int) -> str:
     return code_name(code) if code else "MACH_MSG_SUCCESS"
 
 
+@lru_cache(256)
 def _types(type: int) -> str:
-    return "|".join(name for name, bit in _TYPE_BITS if type & bit)
+    return "|".join([name for name, bit in _TYPE_BITS if type & bit])
 
 
 def _id(id: int) -> str:
     return _NOTIFICATION_NAMES.get(id, str(id))
-
-
-_OPERATIONS: Final[dict[str, Callable[..., list[str]]]] = {
-    operation.__name__: operation
-    for operation in (
-        Player.allocate,
-        Player.allocate_name,
-        Player.deallocate,
-        Player.destroy,
-        Player.mod_refs,
-        Player.get_refs,
-        Player.type,
-        Player.names,
-        Player.rename,
-        Player.terminate,
-        Player.insert_right,
-        Player.extract_right,
-        Player.request_notification,
-        Player.set_mscount,
-        Player.set_seqno,
-        Player.set_qlimit,
-        Player.get_receive_status,
-        Player.move_member,
-        Player.get_set_status,
-        Player.dump,
-        Player.send,
-        Player.receive,
-    )
-}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,18 +22,29 @@ class TranscriptError(ValueError):
     """A file that is not a transcript; the text names file, line and what was expected there."""
 
 
-@dataclass(slots=True)
 class Step:
     """One operation and the lines of its result, without their marks."""
 
-    line: int
-    task: int
-    operation: str
-    arguments: list[str]
-    expected: list[str] = field(default_factory=list)
+    __slots__ = ("arguments", "expected", "line", "operation", "task")
+
+    def __init__(self, line: int, task: int, operation: str, arguments: Sequence[str], expected: list[str]) -> None:
+        self.line = line
+        self.task = task
+        self.operation = operation
+        self.arguments = arguments
+        self.expected = expected
 
     def __str__(self) -> str:
         return " ".join([f"> t{self.task} {self.operation}", *self.arguments])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Step) and (self.line, str(self), self.expected) == (
+            other.line,
+            str(other),
+            other.expected,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(slots=True)
@@ -64,32 +75,39 @@ def read(path: Path) -> Iterator[Scenario]:
 
 def _scenarios(path: Path, lines: list[str]) -> Iterator[Scenario]:
     scenario: Scenario | None = None
+    # The same operations come again and again: about one line of seven is new.
+    operations: dict[str, tuple[int, str, tuple[str, ...]]] = {}
+    expected: list[str] | None = None
     last = 0
     for number, line in enumerate(lines, 1):
         last = number
-        mark, _, rest = line.partition(" ")
+        mark = line[:2]
         if scenario is None:
-            if mark != "scenario" or not rest:
+            if not line.startswith("scenario ") or line == "scenario ":
                 raise _error(path, number, "'scenario NAME'", line)
-            scenario = Scenario(rest, number)
-        elif mark == "#":
-            continue
-        elif mark == ">":
-            _check_answered(path, number, scenario, line)
-            match = _OPERATION.fullmatch(line)
-            if match is None:
-                raise _error(path, number, "'> tK OPERATION ARGUMENTS' with K 0, 1 or 2", line)
-            scenario.steps.append(Step(number, int(match[1]), match[2], match[3].split()))
-        elif mark == "=":
-            if not scenario.steps or scenario.steps[-1].expected or not rest:
+            scenario = Scenario(line.removeprefix("scenario "), number)
+            expected = None
+        elif mark == "> " or mark == ">":
+            if expected is not None and not expected:
+                raise _unanswered(path, number, line)
+            operation = operations.get(line)
+            if operation is None:
+                operation = operations[line] = _operation(path, number, line)
+            expected = []
+            scenario.steps.append(Step(number, operation[0], operation[1], operation[2], expected))
+        elif mark == "= " or mark == "=":
+            if expected is None or expected or len(line) < 3:
                 raise _error(path, number, "an operation before its one result", line)
-            scenario.steps[-1].expected.append(rest)
-        elif mark == "|":
-            if not scenario.steps or not scenario.steps[-1].expected:
+            expected.append(line[2:])
+        elif mark == "| " or mark == "|":
+            if not expected:
                 raise _error(path, number, "a result before its details", line)
-            scenario.steps[-1].expected.append(rest)
+            expected.append(line[2:])
+        elif mark == "# " or mark == "#":
+            continue
         elif line == "end":
-            _check_answered(path, number, scenario, line)
+            if expected is not None and not expected:
+                raise _unanswered(path, number, line)
             yield scenario
             scenario = None
         else:
@@ -100,9 +118,16 @@ def _scenarios(path: Path, lines: list[str]) -> Iterator[Scenario]:
         raise _error(path, 1, "'scenario NAME'", "")
 
 
-def _check_answered(path: Path, number: int, scenario: Scenario, line: str) -> None:
-    if scenario.steps and not scenario.steps[-1].expected:
-        raise _error(path, number, "'= RESULT' of the operation before", line)
+def _operation(path: Path, number: int, line: str) -> tuple[int, str, tuple[str, ...]]:
+    """Task, operation and arguments of a line."""
+    match = _OPERATION.fullmatch(line)
+    if match is None:
+        raise _error(path, number, "'> tK OPERATION ARGUMENTS' with K 0, 1 or 2", line)
+    return int(match[1]), match[2], tuple(match[3].split())
+
+
+def _unanswered(path: Path, number: int, line: str) -> TranscriptError:
+    return _error(path, number, "'= RESULT' of the operation before", line)
 
 
 def _error(path: Path, number: int, expected: str, line: str) -> TranscriptError:

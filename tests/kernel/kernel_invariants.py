@@ -200,6 +200,6 @@ def _check_port(kernel: Kernel, port: Port, *, quirks: bool) -> None:
 
 def _check_waiter(waiter: Waiter) -> None:
     assert waiter.result is None
-    assert waiter.queue is not None and waiter in waiter.queue
+    assert waiter.line is not None and waiter in waiter.line
     assert waiter.phase in (phase.SEND, phase.RECEIVE)
     assert (waiter.message is not None) == (waiter.phase == phase.SEND)

@@ -36,7 +36,7 @@ class _Walk:
             "tasks": tasks,
             "ports": ports,
             "garbage": len(self.kernel.garbage),
-            "woken": len(self.kernel.woken),
+            "woken": len(list(self.kernel.woken)),
             "changed": len(self.kernel.changed),
         }
 
@@ -82,7 +82,7 @@ class _Walk:
     def set(self, pset: PortSet) -> dict[str, Any]:
         order = [self.port(ticket.port) for ticket in pset.order if ticket.port.ticket is ticket]
         members = sorted(self.port(member) for member in pset.members)
-        return {"name": pset.name, "members": members, "order": order, "receivers": len(pset.receivers or ())}
+        return {"name": pset.name, "members": members, "order": order, "receivers": len(list(pset.receivers or ()))}
 
     def port_state(self, port: Port) -> dict[str, Any]:
         queue, message = [], port.first
@@ -110,7 +110,7 @@ class _Walk:
             "dn": [(self.port(request.notify), request.name) for request in requests],
             "context": (port.context, port.guarded, port.strict),
             "queue": queue,
-            "receivers": len(port.receivers or ()),
+            "receivers": len(list(port.receivers or ())),
             "senders": [self.message(waiter.message) for waiter in port.senders or () if waiter.message is not None],
         }
 

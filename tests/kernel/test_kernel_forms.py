@@ -21,7 +21,7 @@ PURE = os.environ.get("MACHPORT_PURE", "") not in ("", "0")
 #: Sources with C types beside them, which are not just numbers and inline functions.
 COMPILED = sorted(
     f"machport.{path.parent.name}.{path.stem}"
-    for room in ("abi", "kernel")
+    for room in ("abi", "kernel", "replay")
     for path in (PACKAGE / room).glob("*.pxd")
     if path.stem not in ("constants", "phase", "words")
 )
