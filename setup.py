@@ -14,10 +14,11 @@ from Cython.Compiler import Options
 from setuptools import Extension, setup
 
 RING = [f"machport/ring/{name}.py" for name in ("queue", "doorbell", "mapping")]
-TRAPS = [
+TRAP_PATH = [
     "machport/abi/traps.py",
-    "machport/client/channel.py",
+    *(f"machport/client/{name}.py" for name in ("calls", "channel", "connection")),
     *(f"machport/server/{name}.py" for name in ("connection", "dispatch", "traps")),
+    *(f"machport/face/{name}.py" for name in ("closing", "message", "rights", "task")),
 ]
 KERNEL = [
     "machport/abi/message.py",
@@ -36,19 +37,23 @@ def extensions(sources: list[str]) -> list[Extension]:
     ]
 
 
-ring = cythonize(extensions(RING), language_level=3, build_dir="build")
-kernel = []
+# The annotations speak to readers and mypy; the C types are in the .pxd files.  An attribute of None is an error there
+# as here, not a crash of the daemon.
+DIRECTIVES = {"annotation_typing": False, "auto_pickle": False, "nonecheck": True}
 
-# What dies may hang in a chain of any length: messages of a queue, ports that ask each other for notifications.
-# Cython knows these two only as decorators, for which our sources would have to import it.
-Options.get_directive_defaults().update(trashcan=True, freelist=64)
-if os.environ.get("MACHPORT_PURE", "") in ("", "0"):
-    kernel = cythonize(
-        extensions([*KERNEL, *TRAPS]),
-        language_level=3,
-        build_dir="build",
-        # The annotations speak to readers and mypy; the C types are in the .pxd files.  An attribute of None is an
-        # error there as here, not a crash of the daemon.
-        compiler_directives={"annotation_typing": False, "auto_pickle": False, "nonecheck": True},
+
+def compiled(sources: list[str]) -> list[Extension]:
+    modules: list[Extension] = cythonize(
+        extensions(sources), language_level=3, build_dir="build", compiler_directives=DIRECTIVES
     )
-setup(ext_modules=[*ring, *kernel], options={"build_ext": {"parallel": JOBS}})
+    return modules
+
+
+modules = cythonize(extensions(RING), language_level=3, build_dir="build")
+if os.environ.get("MACHPORT_PURE", "") in ("", "0"):
+    modules += compiled(TRAP_PATH)
+    # What dies may hang in a chain of any length: messages of a queue, ports that ask each other for notifications.
+    # Cython knows these two only as decorators, for which our sources would have to import it.
+    Options.get_directive_defaults().update(trashcan=True, freelist=64)
+    modules += compiled(KERNEL)
+setup(ext_modules=modules, options={"build_ext": {"parallel": JOBS}})

@@ -279,6 +279,10 @@ def msg_answer_parts(
     return (head, _pack_words([len(region) for region in memory]), said, *parts, *memory)
 
 
+#: The answer to a message that was sent, and to which nothing is to be said.
+SENT: Final = w.pack_header(0, 0, 0, 0, 0, 0)
+
+
 def is_last(answer: Buffer) -> bool:
     """Whether an answer to ``receive_many`` ends it: it has no message."""
     return len(answer) < _MSG_ANSWER_SIZE or not w.u32(w.address(answer), 4)

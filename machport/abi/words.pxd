@@ -100,6 +100,25 @@ cdef inline bytes pack_header(
     return PyBytes_FromStringAndSize(<Address>words, sizeof(words))
 
 
+cdef inline bytes pack_message(int64_t bits, int64_t remote, int64_t local, int64_t id, object body):
+    cdef Py_ssize_t size = length(body)
+    cdef Py_ssize_t total = HEADER_SIZE + ((4 + size + 3) & ~3)
+    cdef bytes message = PyBytes_FromStringAndSize(NULL, total)
+    cdef char *target = PyBytes_AS_STRING(message)
+    cdef uint32_t[7] words
+    words[0] = <uint32_t>bits
+    words[1] = <uint32_t>total
+    words[2] = <uint32_t>remote
+    words[3] = <uint32_t>local
+    words[4] = 0
+    words[5] = <uint32_t>id
+    words[6] = <uint32_t>size
+    memset(target + total - 4, 0, 4)
+    memcpy(target, words, sizeof(words))
+    memcpy(target + HEADER_SIZE + 4, address(body), size)
+    return message
+
+
 cdef inline bytes pack_seven(
     int64_t first, int64_t second, int64_t third, int64_t fourth, int64_t fifth, int64_t sixth, int64_t seventh
 ):

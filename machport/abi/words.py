@@ -87,6 +87,13 @@ def pack_header(bits: int, size: int, remote: int, local: int, voucher: int, id:
     return _HEADER.pack(bits, size, remote, local, voucher, id)
 
 
+def pack_message(bits: int, remote: int, local: int, id: int, body: bytes | memoryview) -> bytes:
+    """A message without descriptors whose inline data is the length of ``body``, ``body``, and zeros."""
+    size = len(body)
+    inline = (size.to_bytes(4, "little") + bytes(body)).ljust(4 + size + 3 & ~3, b"\0")
+    return _HEADER.pack(bits, HEADER_SIZE + len(inline), remote, local, 0, id) + inline
+
+
 def pack_seven(first: int, second: int, third: int, fourth: int, fifth: int, sixth: int, seventh: int) -> bytes:
     """Seven words, of any numbers: only the lower 32 bits count."""
     numbers = (first, second, third, fourth, fifth, sixth, seventh)

@@ -14,8 +14,11 @@ from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import error_for
 from machport.abi.status import PortStatus
-from machport.abi.traps import Buffer
+from machport.abi.traps import Buffer, number_of, unpack_msg_answer
 from machport.carrier import packet
+
+#: Bytes that no answer of a call that names only numbers exceeds, what is said about a refusal included.
+_SHORT_ANSWER = 256
 
 
 class Carrier(Protocol):
@@ -61,49 +64,71 @@ class Calls:
     def __init__(self, carrier: Carrier) -> None:
         self.carrier = carrier
 
-    def _trap(self, trap: t.Trap, *arguments: int, words: Sequence[int] = ()) -> tuple[tuple[int, ...], list[int]]:
+    def _trap(
+        self, trap: t.Trap, arguments: tuple[int, ...], words: Sequence[int] = ()
+    ) -> tuple[tuple[int, ...], list[int]]:
         payload, descriptors = self.carrier.trap(trap.pack(*arguments, words=words))
         packet.close_all(descriptors)
-        if t.number_of(payload):
+        if number_of(payload):
             self._refused(trap, arguments, payload)
         return trap.unpack_answer(payload)
+
+    def many(self, trap: t.Trap, calls: Sequence[Sequence[int]]) -> list[tuple[tuple[int, ...], list[int]]]:
+        """The same call many times, without waiting for one before the next goes; the fields and words of each answer.
+
+        All are carried out.  Then the first that was refused is raised, if there is one.
+
+        Args:
+            calls: the arguments of each.
+        """
+        answers = self.carrier.traps([trap.pack(*arguments) for arguments in calls], _SHORT_ANSWER)
+        results = []
+        refused: tuple[Sequence[int], Buffer] | None = None
+        for arguments, payload in zip(calls, answers, strict=True):
+            if not number_of(payload):
+                results.append(trap.unpack_answer(payload))
+            elif refused is None:
+                refused = arguments, payload
+        if refused is not None:
+            self._refused(trap, *refused)
+        return results
 
     def _refused(self, trap: t.Trap, arguments: Sequence[int], payload: Buffer) -> NoReturn:
         rule, says = t.unpack_refusal(payload)
         name = None if trap.subject is None else arguments[trap.subject]
         raise error_for(
-            _signed(t.number_of(payload)), says, call=trap.call, task=self.carrier.label, name=name, rule=rule
+            _signed(number_of(payload)), says, call=trap.call, task=self.carrier.label, name=name, rule=rule
         )
 
-    def _one(self, trap: t.Trap, *arguments: int) -> int:
-        return self._trap(trap, *arguments)[0][0]
+    def _one(self, trap: t.Trap, arguments: tuple[int, ...]) -> int:
+        return self._trap(trap, arguments)[0][0]
 
     # Names and rights
 
     def mach_reply_port(self) -> int:
         """A new receive right."""
-        return self._one(t.REPLY_PORT)
+        return self._one(t.REPLY_PORT, ())
 
     def mach_port_names(self, task: int) -> list[tuple[int, int]]:
         """Every name of a task with its MACH_PORT_TYPE_ bits, as one snapshot."""
-        words = self._trap(t.NAMES, task)[1]
+        words = self._trap(t.NAMES, (task,))[1]
         return list(zip(words[::2], words[1::2], strict=True))
 
     def mach_port_type(self, task: int, name: int) -> int:
         """The MACH_PORT_TYPE_ bits of a name."""
-        return self._one(t.TYPE, task, name)
+        return self._one(t.TYPE, (task, name))
 
     def mach_port_rename(self, task: int, old: int, new: int) -> None:
         """All that ``old`` denotes moves to the unused name ``new``."""
-        self._trap(t.RENAME, task, old, new)
+        self._trap(t.RENAME, (task, old, new))
 
     def mach_port_allocate_name(self, task: int, right: int, name: int) -> None:
         """As ``mach_port_allocate``, under an unused name of the caller's choice."""
-        self._trap(t.ALLOCATE_NAME, task, right, name)
+        self._trap(t.ALLOCATE_NAME, (task, right, name))
 
     def mach_port_allocate(self, task: int, right: int) -> int:
         """A new receive right, port set or dead name (MACH_PORT_RIGHT_); its name."""
-        return self._one(t.ALLOCATE, task, right)
+        return self._one(t.ALLOCATE, (task, right))
 
     def mach_port_allocate_full(self, task: int, right: int, qlimit: int = c.MACH_PORT_QLIMIT_DEFAULT) -> int:
         """As ``mach_port_allocate``, for a receive right with its queue limit."""
@@ -113,52 +138,52 @@ class Calls:
 
     def mach_port_construct(self, task: int, flags: int, qlimit: int = 0, context: int = 0) -> int:
         """A new receive right with MPO_ options; its name."""
-        return self._one(t.CONSTRUCT, task, flags, qlimit, context)
+        return self._one(t.CONSTRUCT, (task, flags, qlimit, context))
 
     def mach_port_destruct(self, task: int, name: int, srdelta: int = 0, guard: int = 0) -> None:
         """Drop ``-srdelta`` send references and destroy the receive right, in one step."""
-        self._trap(t.DESTRUCT, task, name, srdelta, guard)
+        self._trap(t.DESTRUCT, (task, name, srdelta, guard))
 
     def mach_port_destroy(self, task: int, name: int) -> None:
         """Give up all rights of a name."""
-        self._trap(t.DESTROY, task, name)
+        self._trap(t.DESTROY, (task, name))
 
     def mach_port_deallocate(self, task: int, name: int) -> None:
         """Give up one reference of a send right, a send-once right or a dead name."""
-        self._trap(t.DEALLOCATE, task, name)
+        self._trap(t.DEALLOCATE, (task, name))
 
     def mach_port_get_refs(self, task: int, name: int, right: int) -> int:
         """User references of one right of a name, 0 if it has other rights only."""
-        return self._one(t.GET_REFS, task, name, right)
+        return self._one(t.GET_REFS, (task, name, right))
 
     def mach_port_mod_refs(self, task: int, name: int, right: int, delta: int) -> None:
         """Change the user references of one right of a name."""
-        self._trap(t.MOD_REFS, task, name, right, delta)
+        self._trap(t.MOD_REFS, (task, name, right, delta))
 
     def mach_port_insert_right(self, task: int, name: int, right: int, disposition: int) -> None:
         """A right of the caller goes into a task under a chosen name; it is consumed even by a refusal."""
-        self._trap(t.INSERT_RIGHT, task, name, right, disposition)
+        self._trap(t.INSERT_RIGHT, (task, name, right, disposition))
 
     def mach_port_extract_right(self, task: int, name: int, disposition: int) -> tuple[int, int]:
         """A right of a task goes to the caller; its name and kind (MACH_MSG_TYPE_PORT_)."""
-        right, kind = self._trap(t.EXTRACT_RIGHT, task, name, disposition)[0]
+        right, kind = self._trap(t.EXTRACT_RIGHT, (task, name, disposition))[0]
         return right, kind
 
     def mach_port_request_notification(
         self, task: int, name: int, variant: int, sync: int, notify: int, notify_type: int
     ) -> int:
         """Register, replace or cancel (``notify`` 0) a notification; the send-once right registered before, or 0."""
-        return self._one(t.REQUEST_NOTIFICATION, task, name, variant, sync, notify, notify_type)
+        return self._one(t.REQUEST_NOTIFICATION, (task, name, variant, sync, notify, notify_type))
 
     # Receive rights
 
     def mach_port_get_attributes(self, task: int, name: int, flavor: int, count: int = 32) -> list[int]:
         """Words of one flavor of information, such as MACH_PORT_LIMITS_INFO."""
-        return self._trap(t.GET_ATTRIBUTES, task, name, flavor, count)[1]
+        return self._trap(t.GET_ATTRIBUTES, (task, name, flavor, count))[1]
 
     def mach_port_set_attributes(self, task: int, name: int, flavor: int, info: Sequence[int]) -> None:
         """Set the words of one flavor: MACH_PORT_LIMITS_INFO, the queue limit."""
-        self._trap(t.SET_ATTRIBUTES, task, name, flavor, words=info)
+        self._trap(t.SET_ATTRIBUTES, (task, name, flavor), words=info)
 
     def mach_port_set_qlimit(self, task: int, name: int, qlimit: int) -> None:
         """The classic name of setting MACH_PORT_LIMITS_INFO."""
@@ -170,61 +195,61 @@ class Calls:
 
     def mach_port_set_mscount(self, task: int, name: int, mscount: int) -> None:
         """Set the make-send count."""
-        self._trap(t.SET_MSCOUNT, task, name, mscount)
+        self._trap(t.SET_MSCOUNT, (task, name, mscount))
 
     def mach_port_set_seqno(self, task: int, name: int, seqno: int) -> None:
         """Set the number of the next message."""
-        self._trap(t.SET_SEQNO, task, name, seqno)
+        self._trap(t.SET_SEQNO, (task, name, seqno))
 
     def mach_port_get_srights(self, task: int, name: int) -> int:
         """The number of send rights to the port."""
-        return self._one(t.GET_SRIGHTS, task, name)
+        return self._one(t.GET_SRIGHTS, (task, name))
 
     def mach_port_get_context(self, task: int, name: int) -> int:
         """The receiver's 64-bit cookie."""
-        return self._one(t.GET_CONTEXT, task, name)
+        return self._one(t.GET_CONTEXT, (task, name))
 
     def mach_port_set_context(self, task: int, name: int, context: int) -> None:
         """Set the receiver's 64-bit cookie."""
-        self._trap(t.SET_CONTEXT, task, name, context)
+        self._trap(t.SET_CONTEXT, (task, name, context))
 
     def mach_port_guard(self, task: int, name: int, guard: int, strict: bool) -> None:
         """Protect a receive right against being destroyed, and if strict moved, by accident."""
-        self._trap(t.GUARD, task, name, guard, int(strict))
+        self._trap(t.GUARD, (task, name, guard, int(strict)))
 
     def mach_port_unguard(self, task: int, name: int, guard: int) -> None:
         """Take the protection away again."""
-        self._trap(t.UNGUARD, task, name, guard)
+        self._trap(t.UNGUARD, (task, name, guard))
 
     def mach_port_peek(self, task: int, name: int, seqno: int = 0) -> Peeked:
         """Look at the next waiting message, or at the one numbered ``seqno``, and leave it there."""
-        (number, size, id), tokens = self._trap(t.PEEK, task, name, seqno)
+        (number, size, id), tokens = self._trap(t.PEEK, (task, name, seqno))
         return Peeked(number, size, id, (tokens[0], tokens[1]), tuple(tokens[2:]))
 
     # Port sets
 
     def mach_port_move_member(self, task: int, member: int, after: int) -> None:
         """Move a receive right into a set, out of any other; with 0 out of the one it is in."""
-        self._trap(t.MOVE_MEMBER, task, member, after)
+        self._trap(t.MOVE_MEMBER, (task, member, after))
 
     def mach_port_insert_member(self, task: int, member: int, pset: int) -> None:
         """Put a receive right into a set."""
-        self._trap(t.INSERT_MEMBER, task, member, pset)
+        self._trap(t.INSERT_MEMBER, (task, member, pset))
 
     def mach_port_extract_member(self, task: int, member: int, pset: int) -> None:
         """Take a receive right out of a set."""
-        self._trap(t.EXTRACT_MEMBER, task, member, pset)
+        self._trap(t.EXTRACT_MEMBER, (task, member, pset))
 
     def mach_port_get_set_status(self, task: int, name: int) -> list[int]:
         """Names of the members of a set."""
-        return self._trap(t.GET_SET_STATUS, task, name)[1]
+        return self._trap(t.GET_SET_STATUS, (task, name))[1]
 
     # Tasks
 
     def mach_task_self(self) -> int:
         """The name of the task's own port; one reference is kept for all who ask."""
         if not self.carrier.self_name:
-            self.carrier.self_name = self._one(t.TASK_SELF)
+            self.carrier.self_name = self._one(t.TASK_SELF, ())
         return self.carrier.self_name
 
     def task_create(self, task: int) -> int:
@@ -232,31 +257,31 @@ class Calls:
 
         It ends with the task that made it unless a process claims it by a ticket.
         """
-        return self._one(t.TASK_CREATE, task)
+        return self._one(t.TASK_CREATE, (task,))
 
     def task_terminate(self, task: int) -> None:
         """End a task: all its rights go."""
-        self._trap(t.TASK_TERMINATE, task)
+        self._trap(t.TASK_TERMINATE, (task,))
 
     def task_get_special_port(self, task: int, which: int) -> int:
         """A send right to a special port, such as TASK_BOOTSTRAP_PORT; 0 if there is none."""
-        return self._one(t.GET_SPECIAL_PORT, task, which)
+        return self._one(t.GET_SPECIAL_PORT, (task, which))
 
     def task_set_special_port(self, task: int, which: int, port: int) -> None:
         """Replace a special port by a copy of the caller's send right; 0 for none."""
-        self._trap(t.SET_SPECIAL_PORT, task, which, port)
+        self._trap(t.SET_SPECIAL_PORT, (task, which, port))
 
     def mach_ports_register(self, task: int, ports: Sequence[int]) -> None:
         """Keep copies of up to TASK_PORT_REGISTER_MAX send rights with a task."""
-        self._trap(t.PORTS_REGISTER, task, words=ports)
+        self._trap(t.PORTS_REGISTER, (task,), words=ports)
 
     def mach_ports_lookup(self, task: int) -> list[int]:
         """Send rights to the ports registered with a task."""
-        return self._trap(t.PORTS_LOOKUP, task)[1]
+        return self._trap(t.PORTS_LOOKUP, (task,))[1]
 
     def ticket(self, task: int) -> bytes:
         """What a process says in its hello to become the child task that the caller made; good once."""
-        return b"".join(word.to_bytes(4, "little") for word in self._trap(t.TICKET, task)[1])
+        return b"".join(word.to_bytes(4, "little") for word in self._trap(t.TICKET, (task,))[1])
 
     def thread_abort(self, thread: int) -> None:
         """Interrupt the ``mach_msg`` that a thread of this task (``threading.get_ident``) waits in, if it does."""
@@ -269,7 +294,7 @@ class Calls:
         """
         payload, descriptors = self.carrier.trap(t.WATCH.pack(task), (descriptor,))
         packet.close_all(descriptors)
-        if t.number_of(payload):
+        if number_of(payload):
             self._refused(t.WATCH, (task,), payload)
 
     # Files
@@ -278,14 +303,14 @@ class Calls:
         """A send right that stands for an open file; the caller's descriptor stays open."""
         payload, descriptors = self.carrier.trap(t.FILEPORT_MAKEPORT.pack(), (descriptor,))
         packet.close_all(descriptors)
-        if t.number_of(payload):
+        if number_of(payload):
             self._refused(t.FILEPORT_MAKEPORT, (), payload)
         return t.FILEPORT_MAKEPORT.unpack_answer(payload)[0][0]
 
     def fileport_makefd(self, name: int) -> int:
         """A descriptor of the file that a send right stands for; the caller owns it, the right stays."""
         payload, descriptors = self.carrier.trap(t.FILEPORT_MAKEFD.pack(name))
-        if t.number_of(payload) or len(descriptors) != 1:
+        if number_of(payload) or len(descriptors) != 1:
             packet.close_all(descriptors)
             self._refused(t.FILEPORT_MAKEFD, (name,), payload)
         return descriptors[0]
@@ -302,7 +327,7 @@ class Calls:
         while True:
             payload, descriptors = self.carrier.trap(trap.pack())
             packet.close_all(descriptors)
-            answer = t.unpack_msg_answer(payload)
+            answer = unpack_msg_answer(payload)
             if answer.code == c.MACH_SEND_INTERRUPTED and answer.buffer is None:
                 # The task was terminated: there is nothing to go on with.
                 return answer

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class Closing(ABC):
+class Closing:
     """An object that is closed at the end of its ``with`` block."""
 
     __slots__ = ()
 
-    @abstractmethod
     def close(self) -> None:
         """Give up what the object stands for; closing again does nothing."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from machport.abi import constants as c
 from machport.abi import message as layout
-from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument, MachError
-from machport.abi.message import Parsed, Trailer
+from machport.abi import words as w
+from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument, MachError, ProtocolError
+from machport.abi.message import Parsed, round_up
 from machport.abi.traps import Buffer
 from machport.face.closing import Closing
 from machport.face.rights import DeadName, ReceiveRight, Right, SendOnceRight, SendRight, Transfer, received_right
@@ -22,20 +23,16 @@ if TYPE_CHECKING:
     from machport.face.task import Task
 
 _LENGTH_SIZE = 4
+#: What the kernel says it is, as the sender of its notifications (N62).
+_KERNEL_UID, _KERNEL_GID = layout.KERNEL_TOKENS[:2]
+#: Where the trailer has the sender, the audit token and the process number in it, in bytes from its beginning.
+_SENDER_AT, _AUDIT_AT, _PID_AT, _TRAILER_SIZE = 12, 20, 40, 52
 
 
 def pack_body(body: bytes | bytearray | memoryview) -> bytes:
     """Inline data of any length: its length as u32, the data, zeros to a multiple of four."""
     data = memoryview(body).tobytes()
     return (len(data).to_bytes(_LENGTH_SIZE, "little") + data).ljust(layout.round_up(_LENGTH_SIZE + len(data)), b"\0")
-
-
-def unpack_body(inline: Buffer) -> Buffer:
-    """What ``pack_body`` packed; the inline data itself if it is something else."""
-    length = int.from_bytes(inline[:_LENGTH_SIZE], "little")
-    if len(inline) == layout.round_up(_LENGTH_SIZE + length):
-        return inline[_LENGTH_SIZE : _LENGTH_SIZE + length]
-    return inline
 
 
 class Message(Closing):
@@ -55,37 +52,74 @@ class Message(Closing):
         pid: process of the sender, attested.
     """
 
-    def __init__(self, task: Task, parsed: Parsed, trailer: Trailer, memory: Sequence[Buffer]) -> None:
+    __slots__ = (
+        "_buffer",
+        "_inline_at",
+        "_inline_end",
+        "id",
+        "memory",
+        "pid",
+        "port",
+        "reply_right",
+        "rights",
+        "sender",
+        "seqno",
+        "task",
+    )
+
+    def begin(self, task: Task, buffer: Buffer, size: int, memory: Sequence[Buffer]) -> Message:
+        """Take the message apart that came in ``buffer``: ``size`` bytes, and its audit trailer behind them."""
+        at, tail = w.address(buffer), round_up(size)
+        bits = w.u32(at, 0)
         self.task = task
-        self.id = parsed.id
-        self.inline = parsed.inline
-        self.port = parsed.local
-        self.reply_right = received_right(task, parsed.remote, parsed.remote_disposition)
+        self._buffer = buffer
+        self._inline_at, self._inline_end = layout.HEADER_SIZE, size
+        self.id = w.u32(at, 20)
+        self.port = w.u32(at, 12)
+        self.reply_right = received_right(task, w.u32(at, 8), bits & 0x1F)
         self.rights: list[Right | None] = []
         self.memory: list[memoryview] = []
-        self.seqno = trailer.seqno
-        self.sender = trailer.sender
-        self.pid = trailer.audit[5] if trailer.audit is not None else 0
-        self._take(parsed, memory)
+        self.seqno = w.u32(at, tail + 8)
+        self.sender = (w.u32(at, tail + _SENDER_AT), w.u32(at, tail + _SENDER_AT + 4))
+        self.pid = w.u32(at, tail + _PID_AT)
+        if bits & layout.COMPLEX:
+            self._take(layout.parse(w.part(buffer, 0, size)), memory)
+        return self
 
     def _take(self, parsed: Parsed, memory: Sequence[Buffer]) -> None:
+        self._inline_at = self._inline_end - len(parsed.inline)
         regions = iter(memory)
         for descriptor in parsed.descriptors:
             if descriptor.type == c.MACH_MSG_PORT_DESCRIPTOR:
                 self.rights.append(received_right(self.task, descriptor.name, descriptor.disposition))
             elif descriptor.type == c.MACH_MSG_OOL_PORTS_DESCRIPTOR:
-                names = memoryview(next(regions)).cast("I")
-                self.rights.extend(received_right(self.task, name, descriptor.disposition) for name in names)
+                for name in memoryview(next(regions)).cast("I"):
+                    self.rights.append(received_right(self.task, name, descriptor.disposition))
             else:
                 self.memory.append(memoryview(next(regions)).toreadonly())
 
     @property
+    def inline(self) -> bytes:
+        return bytes(w.part(self._buffer, self._inline_at, self._inline_end))
+
+    @property
     def body(self) -> bytes:
-        return bytes(unpack_body(self.inline))
+        start, stop = self._body_range()
+        return bytes(w.part(self._buffer, start, stop))
 
     @property
     def view(self) -> memoryview:
-        return memoryview(unpack_body(memoryview(self.inline)))
+        start, stop = self._body_range()
+        return memoryview(self._buffer)[start:stop]
+
+    def _body_range(self) -> tuple[int, int]:
+        """Where the data is that ``pack_body`` packed; all inline data if it is something else."""
+        start, stop = self._inline_at, self._inline_end
+        if stop - start >= _LENGTH_SIZE:
+            length = w.u32(w.address(self._buffer), start)
+            if stop - start == round_up(_LENGTH_SIZE + length):
+                return start + _LENGTH_SIZE, start + _LENGTH_SIZE + length
+        return start, stop
 
     @property
     def expects_reply(self) -> bool:
@@ -107,9 +141,24 @@ class Message(Closing):
             ClosedRight: it was answered, or closed.
             DeadPort: who asked is gone.
         """
+        right = self.open_reply_right()
+        if right is None:
+            raise DeadPort("whoever asked does not wait any more", call="reply", task=self.task.label)
+        number = (self.id + 100) & 0xFFFFFFFF if id is None else id
+        right.send(body, id=number, rights=rights, memory=memory)
+        if isinstance(right, SendRight):
+            right.close()
+
+    def open_reply_right(self) -> SendOnceRight | SendRight | None:
+        """The right that an answer goes by; None if whoever asked is gone.
+
+        Raises:
+            InvalidArgument: nobody asked for an answer.
+            ClosedRight: it was answered, or closed.
+        """
         right = self.reply_right
         if isinstance(right, DeadName):
-            raise DeadPort("whoever asked does not wait any more", call="reply", task=self.task.label)
+            return None
         if not isinstance(right, SendOnceRight | SendRight):
             raise InvalidArgument(
                 f"{type(self).__name__} {self.id} was sent, not called, and nobody waits; look at expects_reply",
@@ -117,10 +166,7 @@ class Message(Closing):
             )
         if right.closed:
             raise ClosedRight("the message was answered or closed already", task=self.task.label)
-        number = (self.id + 100) & 0xFFFFFFFF if id is None else id
-        right.send(body, id=number, rights=rights, memory=memory)
-        if isinstance(right, SendRight):
-            right.close()
+        return right
 
     def close(self) -> None:
         """Give up every right of the message that was not taken: who waits for an answer learns that none comes.
@@ -133,13 +179,16 @@ class Message(Closing):
                     right.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} id={self.id} {len(self.inline)} bytes, {len(self.rights)} rights>"
+        size = self._inline_end - self._inline_at
+        return f"<{type(self).__name__} id={self.id} {size} bytes, {len(self.rights)} rights>"
 
 
 class Notification(Message):
     """A message from the kernel about a right."""
 
-    msgh_id: ClassVar[int]
+    __slots__ = ()
+
+    msgh_id = 0
 
     @property
     def word(self) -> int:
@@ -149,6 +198,8 @@ class Notification(Message):
 
 class PortDeletedNotification(Notification):
     """A name with a dead-name request was freed; it may denote something else by now."""
+
+    __slots__ = ()
 
     msgh_id = c.MACH_NOTIFY_PORT_DELETED
 
@@ -161,6 +212,8 @@ class PortDeletedNotification(Notification):
 class SendPossibleNotification(Notification):
     """A message can be queued at the port of this name now."""
 
+    __slots__ = ()
+
     msgh_id = c.MACH_NOTIFY_SEND_POSSIBLE
 
     @property
@@ -171,6 +224,8 @@ class SendPossibleNotification(Notification):
 
 class PortDestroyedNotification(Notification):
     """The receive right that would have been destroyed, with its queue and its senders."""
+
+    __slots__ = ()
 
     msgh_id = c.MACH_NOTIFY_PORT_DESTROYED
 
@@ -190,6 +245,8 @@ class PortDestroyedNotification(Notification):
 class NoSendersNotification(Notification):
     """Nobody has a send right to the port any more."""
 
+    __slots__ = ()
+
     msgh_id = c.MACH_NOTIFY_NO_SENDERS
 
     @property
@@ -201,11 +258,15 @@ class NoSendersNotification(Notification):
 class SendOnceNotification(Notification):
     """A send-once right to this port was destroyed unused: the answer that was waited for will not come."""
 
+    __slots__ = ()
+
     msgh_id = c.MACH_NOTIFY_SEND_ONCE
 
 
 class DeadNameNotification(Notification):
     """The port behind a name died.  The notification holds one reference of the dead name; closing gives it back."""
+
+    __slots__ = ()
 
     msgh_id = c.MACH_NOTIFY_DEAD_NAME
 
@@ -235,12 +296,23 @@ _NOTIFICATIONS: dict[int, type[Notification]] = {
 
 
 def received_message(task: Task, buffer: Buffer, memory: Sequence[Buffer]) -> Message:
-    """The object for a received buffer with its audit trailer."""
-    size = layout.HEADER.unpack_from(buffer)[1]
-    parsed = layout.parse(buffer[:size])
-    trailer = layout.parse_trailer(buffer[layout.round_up(size) :])
-    from_kernel = trailer.sender == layout.KERNEL_TOKENS[:2] and not any(trailer.audit or (1,))
+    """The object for a received buffer with its audit trailer.
+
+    Raises:
+        ProtocolError: it is shorter than it says.
+    """
+    at = w.address(buffer)
+    size = w.u32(at, 4) if len(buffer) >= layout.HEADER_SIZE else 0
+    tail = round_up(size)
+    if size < layout.HEADER_SIZE or len(buffer) < tail + _TRAILER_SIZE:
+        raise ProtocolError(f"{len(buffer)} bytes are no received message")
     kind: type[Message] = Message
-    if from_kernel and parsed.local_disposition == c.MACH_MSG_TYPE_PORT_SEND_ONCE:
-        kind = _NOTIFICATIONS.get(parsed.id, Message)
-    return kind(task, parsed, trailer, memory)
+    if (
+        w.u32(at, tail + _SENDER_AT + 4) == _KERNEL_GID
+        and w.u32(at, tail + _SENDER_AT) == _KERNEL_UID
+        and w.u32(at, 0) >> 8 & 0x1F == c.MACH_MSG_TYPE_PORT_SEND_ONCE
+        and not any(w.part(buffer, tail + _AUDIT_AT, tail + _TRAILER_SIZE))
+    ):
+        kind = _NOTIFICATIONS.get(w.u32(at, 20), Message)
+    message = kind.__new__(kind)
+    return message.begin(task, buffer, size, memory)

@@ -7,8 +7,8 @@ a message or a child, and if it is a send-once right by sending; after that it r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from machport.abi import constants as c
 from machport.abi.errors import ClosedRight, DaemonLost, DeadPort, InvalidArgument
@@ -26,8 +26,8 @@ _Kind = TypeVar("_Kind", bound="Right")
 class Right(Closing):
     """A right of a task.  Equal rights are of one task under one name."""
 
-    kind: ClassVar[int]
-    type_name: ClassVar[str]
+    kind = -1
+    type_name = "right"
 
     __slots__ = ("__weakref__", "_gone", "_name", "task")
 
@@ -71,6 +71,10 @@ class Right(Closing):
     def closed(self) -> bool:
         """Whether the object stands for a right no more."""
         return bool(self._gone)
+
+    def gone(self, how: str) -> None:
+        """The right was given up, by a call that others made for it."""
+        self._gone = self._gone or how
 
     def close(self) -> None:
         """Give the right up; closing again, or after its task or the daemon ended, does nothing."""
@@ -158,6 +162,11 @@ class Transfer:
         if self.moves:
             self.right._gone = "moved away"
 
+    def drop(self) -> None:
+        """The message was not sent: the right would have gone with it, and is given up."""
+        if self.moves:
+            self.right.close()
+
     def returned(self, name: int) -> None:
         """The message came back, with the right under this name now (M19)."""
         if self.moves:
@@ -177,6 +186,7 @@ class SendRight(Right):
 
     kind = c.MACH_PORT_RIGHT_SEND
     type_name = "send right"
+    reply_disposition = c.MACH_MSG_TYPE_MOVE_SEND
     __slots__ = ()
 
     def copy(self) -> Transfer:
@@ -217,6 +227,17 @@ class SendRight(Right):
         disposition = c.MACH_MSG_TYPE_COPY_SEND
         self.task.send(self.name, disposition, body, id, rights, memory, reply_to, timeout)
 
+    def send_many(self, bodies: Sequence[bytes | bytearray | memoryview], *, id: int = 0) -> int:
+        """Send many messages without waiting for one before the next goes; how many, once each was sent.
+
+        They arrive in their order.  Every result is looked at; those behind one that fails are sent all the same.
+        If another thread interrupts a send that waits for room, that message may come behind the others.
+
+        Raises:
+            DeadPort: the port is dead, or died; the text says how many messages were sent.
+        """
+        return self.task.send_many(self.name, bodies, id)
+
     def call(
         self,
         body: bytes | bytearray | memoryview = b"",
@@ -247,6 +268,7 @@ class SendOnceRight(Right):
 
     kind = c.MACH_PORT_RIGHT_SEND_ONCE
     type_name = "send-once right"
+    reply_disposition = c.MACH_MSG_TYPE_MOVE_SEND_ONCE
     __slots__ = ()
 
     def send(
@@ -294,6 +316,70 @@ class Receiver(Right):
             DeadPort: the right was destroyed or moved away meanwhile.
         """
         return self.task.receive(self.name, timeout)
+
+    def receive_many(self, limit: int = 64, timeout: float | None = None) -> list[Message]:
+        """Wait for a message, and take up to ``limit`` that are there then, in their order.
+
+        May give fewer than are there, when they are long.
+
+        Raises:
+            TimedOut, DeadPort: as ``receive``.
+        """
+        if limit < 1:
+            raise InvalidArgument(f"a limit is 1 or more, not {limit}", task=self.task.label)
+        return self.task.receive_many(self.name, limit, timeout)
+
+    def reply_and_receive(
+        self,
+        request: Message,
+        body: bytes | bytearray | memoryview = b"",
+        *,
+        id: int | None = None,
+        rights: Sequence[Transfer] = (),
+        memory: Sequence[bytes] = (),
+        timeout: float | None = None,
+    ) -> Message:
+        """Answer ``request`` and receive the next message, in one trap: what a server's loop does fastest.
+
+        Whoever asked and does not wait any more gets no answer, which is no error here.
+
+        Raises:
+            InvalidArgument, ClosedRight: as ``Message.reply``.
+            TimedOut, DeadPort: as ``receive``; the answer was sent.
+        """
+        name = self.name
+        reply = request.open_reply_right()
+        if reply is None:
+            return self.task.receive(name, timeout)
+        number = (request.id + 100) & 0xFFFFFFFF if id is None else id
+        return self.task.reply_and_receive(reply, body, number, rights, memory, name, timeout)
+
+    def serve(self, answer: Callable[[Message], bytes | bytearray | memoryview | None]) -> None:
+        """Answer every request with what ``answer(request)`` returns, until the right is closed or moved away.
+
+        For None nothing is sent here: ``answer`` has replied, kept ``reply_right`` for later, or nobody asked.  What
+        it raises ends the serving, and whoever asked learns that no answer comes.
+        """
+        try:
+            message = self.receive()
+        except DeadPort:
+            return
+        while True:
+            try:
+                body = answer(message)
+            except BaseException:
+                message.close()
+                raise
+            if body is not None and not message.expects_reply:
+                body = None
+            if self.closed:
+                if body is not None:
+                    message.reply(body)
+                return
+            try:
+                message = self.receive() if body is None else self.reply_and_receive(message, body)
+            except DeadPort:
+                return
 
     def __iter__(self) -> Iterator[Message]:
         """Messages until the right is closed or moved away."""

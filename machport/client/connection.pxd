@@ -1,0 +1,23 @@
+# C types for connection.py.
+
+cimport cython
+
+from machport.client.channel cimport Channel
+
+cdef class Connection:
+    cdef object __weakref__
+    cdef public object path
+    cdef public object label
+    cdef public object self_name
+    cdef object _pid
+    cdef object _lock
+    cdef object _local
+    cdef object _channels
+    cdef bint _closed
+    cdef object _control
+
+    cpdef tuple trap(self, bytes payload, object descriptors=*)
+    cpdef list traps(self, object payloads, object answer_max)
+    cpdef list stream(self, bytes payload)
+    @cython.locals(channel=Channel)
+    cdef Channel _channel(self)

@@ -1,0 +1,4 @@
+# C types for closing.py.
+
+cdef class Closing:
+    pass

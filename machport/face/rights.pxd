@@ -1,0 +1,43 @@
+# C types for rights.py.
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from machport.face.closing cimport Closing
+
+cdef class Right(Closing):
+    cdef object __weakref__
+    cdef public object task
+    cdef public int64_t _name
+    cdef public object _gone
+
+    cdef _check_there(self)
+    cpdef object name_in(self, object task)
+    cpdef move(self)
+
+@cython.final
+cdef class Transfer:
+    cdef public Right right
+    cdef public int64_t disposition
+
+    cpdef done(self)
+
+cdef class SendRight(Right):
+    pass
+
+cdef class SendOnceRight(Right):
+    pass
+
+cdef class DeadName(Right):
+    pass
+
+cdef class Receiver(Right):
+    pass
+
+cdef class ReceiveRight(Receiver):
+    pass
+
+cdef class PortSet(Receiver):
+    pass
+
+cpdef Right received_right(object task, int64_t name, int64_t kind)
