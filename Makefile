@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DIR ?=
+FIGURES ?=
 SOURCES := pyproject.toml setup.py $(wildcard machport/ring/*.py machport/ring/*.pxd)
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit bench bench-quick bench-page clean
 
 demo: $(VENV)/ready
 	$(BIN)/machport demo $(DIR)
@@ -21,6 +22,21 @@ types: $(VENV)/ready
 
 unit: $(VENV)/ready
 	$(BIN)/python -m pytest
+
+# Everything that docs/benchmarks.md has, or FIGURES="roundtrip death".
+bench: $(VENV)/bench-ready
+	$(BIN)/python -m bench --out build/bench.jsonl $(FIGURES)
+
+bench-quick: $(VENV)/bench-ready
+	$(BIN)/python -m bench --quick $(FIGURES)
+
+bench-page: $(VENV)/bench-ready
+	$(BIN)/python -m bench --out build/bench.jsonl --page docs/benchmarks.md
+
+$(VENV)/bench-ready: $(VENV)/ready
+	$(BIN)/python -m bench.install
+	mkdir -p build
+	touch $@
 
 $(VENV)/ready: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
