@@ -10,7 +10,7 @@ from typing import Any
 import machport
 from bench import loops
 from bench.harness import FREE, Link, Session, descriptors, resident_kib
-from bench.peers import Creation, dbus, eclipse_zenoh, fifo, iceoryx, machport_daemon, standard, zeromq
+from bench.peers import Creation, dbus, eclipse_zenoh, fifo, iceoryx, machport_daemon, machport_queue, standard, zeromq
 from bench.results import Figure, Metric, Plan, Sample, Target, Trial
 
 ONE = machport_daemon.PortCreation.name
@@ -41,6 +41,7 @@ class Created(Figure):
         standard.SocketpairCreation,
         machport_daemon.PortCreation,
         machport_daemon.ManyPortsCreation,
+        machport_queue.QueueCreation,
         standard.PipeCreation,
         standard.ConnectionCreation,
         standard.QueueCreation,

@@ -91,7 +91,7 @@ class SendOneWay(_Daemon, OneWay):
 
 class SendManyOneWay(_Daemon, OneWay):
     name = "machport send_many and receive_many"
-    batches: ClassVar = {64: 64, 4096: 64, 65536: 8, 1 << 20: 2}
+    batches: ClassVar = {64: 64, 1024: 64, 4096: 64, 65536: 8, 1 << 20: 2}
 
     @classmethod
     def missing(cls) -> str:

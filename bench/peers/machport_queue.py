@@ -13,7 +13,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any, ClassVar
 
 from bench.harness import Session
-from bench.peers import OneWay, RoundTrip
+from bench.peers import Creation, OneWay, RoundTrip
 from machport.abi.errors import QueueEmpty, QueueFull
 from machport.dataqueue import DataQueue, DataQueueMemory
 
@@ -93,7 +93,7 @@ class QueueViewOneWay(_Queue):
 
 class QueueManyOneWay(_Queue):
     name = "machport data queue, many in one call"
-    batches: ClassVar = {64: 64, 4096: 16, 65536: 4, 1 << 20: 2}
+    batches: ClassVar = {64: 64, 1024: 64, 4096: 16, 65536: 4, 1 << 20: 2}
 
     def consumer(self, address: Any, size: int) -> Callable[[], Any]:
         ring, look, limit = address.ring, looking(address), 4 * self.batch(size)
@@ -138,6 +138,22 @@ class QueueRoundTrip(RoundTrip):
             return get()
 
         return call
+
+
+class QueueCreation(Creation):
+    name = "machport data queue of 64 KiB"
+
+    def begin(self, address: Any) -> None:
+        pass
+
+    def make(self, count: int, made: list[Any]) -> list[Any]:
+        for _ in range(count):
+            made.append(DataQueueMemory.with_capacity(1 << 16))
+        return made
+
+    def unmake(self, made: list[Any]) -> None:
+        while made:
+            made.pop().close()
 
 
 def putting(memory: DataQueueMemory) -> Callable[[bytes], None]:
