@@ -6,6 +6,7 @@ import json
 import resource
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from typing import TextIO
 
 import click
@@ -69,7 +70,8 @@ def main(
     if markdown:
         click.echo(text)
     else:
-        console = Console(width=None if Console().is_terminal else 200)
+        # The tables are wide; a terminal that is not can still show them in lines that it folds.
+        console = Console(width=max(180, Console().width))
         for line in _about(about).splitlines():
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for section in sections:
@@ -98,15 +100,20 @@ def _measure(figures: Iterable[Figure], plan: Plan, out: Path | None) -> tuple[d
 
     if file is not None:
         print(json.dumps({"machine": about}), file=file, flush=True)
+    others: list[float] = []
     with progress.status("") as status:
         try:
             for figure in figures:
-                measure(figure, plan, keep, status.update)
+                measure(figure, plan, keep, status.update, others)
         except KeyboardInterrupt:
             progress.print("interrupted; what follows was measured before", soft_wrap=True)
-        finally:
-            if file is not None:
-                file.close()
+    if others:
+        neighbours = f"between rounds other programs used {median(others):.0%} of the cores, at most {max(others):.0%}"
+        about["neighbours"] = neighbours
+        if file is not None:
+            print(json.dumps({"machine": {"neighbours": neighbours}}), file=file)
+    if file is not None:
+        file.close()
     return about, records
 
 
@@ -119,8 +126,8 @@ def _read(paths: Iterable[Path]) -> tuple[dict[str, str], list[Record]]:
         for line in path.read_text().splitlines():
             entry = json.loads(line)
             if "machine" in entry:
-                about = entry["machine"]
-                runs += 1
+                about |= entry["machine"]
+                runs += "when" in entry["machine"]
             else:
                 entry["round"] += runs * 1000
                 records.append(Record(**entry))

@@ -19,10 +19,23 @@ def describe() -> dict[str, str]:
     return {
         "when": time.strftime("%Y-%m-%d %H:%M"),
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {_memory()}{_virtual()}",
-        "load": "at the beginning {:.1f}, {:.1f}, {:.1f}".format(*os.getloadavg()),
         "system": f"Linux {platform.release()}, {' '.join(platform.libc_ver())}, Python {platform.python_version()}",
         "versions": ", ".join(filter(None, [*map(_package, _PACKAGES), _program("dbus-daemon")])),
     }
+
+
+def busy(seconds: float) -> float:
+    """How much of all cores others use, of 1, while the caller does nothing for so long."""
+    idle_before, all_before = _ticks()
+    time.sleep(seconds)
+    idle, everything = _ticks()
+    return 1 - (idle - idle_before) / max(1, everything - all_before)
+
+
+def _ticks() -> tuple[int, int]:
+    """Ticks of the machine's cores that were idle, and all of them."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return fields[3] + fields[4], sum(fields)
 
 
 def _processor() -> str:

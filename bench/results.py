@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, ClassVar
 
+from bench import machine
 from bench.harness import Failed
 from bench.peers import Peer
 
@@ -121,6 +122,7 @@ class Figure(ABC):
         about: what is measured, for readers of the table.
         metrics: what the tables show; ratios are made of the first one that is shown.
         base: the contender that others are compared with.
+        most_rounds: no more, whatever is asked for, because one takes long and varies little.
     """
 
     name: ClassVar[str]
@@ -130,6 +132,7 @@ class Figure(ABC):
     base: ClassVar[str] = ""
     targets: ClassVar[Sequence[Target]] = ()
     peers: ClassVar[Sequence[type[Peer]]] = ()
+    most_rounds: ClassVar[int] = 1000
 
     @abstractmethod
     def trials(self, plan: Plan) -> Iterable[Trial]:
@@ -145,28 +148,37 @@ class Figure(ABC):
         return [f"{peer.name} (needs {peer.missing()})" for peer in self.peers if peer.missing()]
 
 
-def measure(figure: Figure, plan: Plan, keep: Callable[[Record], object], tell: Callable[[str], object]) -> None:
+def measure(
+    figure: Figure,
+    plan: Plan,
+    keep: Callable[[Record], object],
+    tell: Callable[[str], object],
+    others: list[float],
+) -> None:
     """Measure a figure in rounds; who fails once is told of, and has no more turns there.
 
     Args:
         keep: is given each record.
         tell: is told what is going on.
+        others: gets for each round how busy the machine was without us, of 1.
     """
     failed = set()
-    for number in range(plan.rounds):
+    rounds = min(plan.rounds, figure.most_rounds)
+    for number in range(rounds):
+        others.append(machine.busy(0.05 if plan.quick else 0.2))
         turns = list(figure.trials(plan))
         # Forth and back: nobody is always measured behind the same neighbour.
         for trial in reversed(turns) if number % 2 else turns:
             key = (trial.contender, trial.where)
             if key in failed:
                 continue
-            tell(f"{figure.name}, round {number + 1} of {plan.rounds}: {trial.contender}, {trial.where}")
+            tell(f"{figure.name}, round {number + 1} of {rounds}: {trial.contender}, {trial.where}")
             try:
                 samples = trial.run()
-            except (Failed, OSError, RuntimeError, ValueError) as error:
+            except Exception as error:
                 failed.add(key)
-                says = f"{trial.where}: {type(error).__name__}: {error}"
-                keep(Record(figure.name, trial.contender, number, error=says.replace("Failed: ", "")))
+                says = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+                keep(Record(figure.name, trial.contender, number, error=f"{trial.where}: {says}".removeprefix(": ")))
                 continue
             for sample in samples:
                 keep(Record(figure.name, trial.contender, number, sample.table, sample.column, sample.values))

@@ -70,6 +70,7 @@ def _measure(kind: type[Creation], count: int) -> list[Sample]:
 
 class Million(Figure):
     name = "million"
+    most_rounds = 2
     title = "A million ports in one daemon"
     about = (
         "One task makes ports and keeps them, up to a million or for as long as a minute allows, many in one call if "

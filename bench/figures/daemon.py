@@ -31,6 +31,7 @@ _EACH = 1_000
 
 class Idle(Figure):
     name = "idle"
+    most_rounds = 3
     title = "A daemon with idle tasks"
     about = (
         "Tasks that have called their kernel once and now do nothing, 1,000 of them. Wake-ups are context switches of "

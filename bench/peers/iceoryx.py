@@ -16,7 +16,14 @@ class _Ipc(Peer):
     modules = ("iceoryx2",)
 
     def prepare(self, session: Session, size: int) -> Any:
+        session.callback(self._sweep)
         return f"bench/{session.directory.name}"
+
+    def _sweep(self) -> None:
+        """Take away what processes that were killed have left in shared memory."""
+        self.open()
+        self.node.try_cleanup_dead_nodes()
+        del self.node
 
     def open(self) -> None:
         self.iox = load("iceoryx2")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from bench.harness import Session
 from bench.peers import Creation, OneWay, RoundTrip
+from machport import iokit
 from machport.abi.errors import QueueEmpty, QueueFull
 from machport.dataqueue import DataQueue, DataQueueMemory
 
@@ -72,18 +73,17 @@ class QueueViewOneWay(_Queue):
     name = "machport data queue, view"
 
     def consumer(self, address: Any, size: int) -> Callable[[], Any]:
-        ring, look = address.ring, looking(address)
+        look = looking(address)
         seen = False
 
         def get() -> memoryview:
             nonlocal seen
             if seen:
-                ring.skip()
+                iokit.IODataQueueDequeue(address, None, None)
             seen = True
-            while (entry := ring.peek()) is None:
+            while (entry := iokit.IODataQueuePeek(address)) is None:
                 look()
-            view: memoryview = entry
-            return view
+            return entry
 
         return get
 
@@ -92,6 +92,8 @@ class QueueViewOneWay(_Queue):
 
 
 class QueueManyOneWay(_Queue):
+    """By the ring itself, as long as ``DataQueue`` has no call for many."""
+
     name = "machport data queue, many in one call"
     batches: ClassVar = {64: 64, 1024: 64, 4096: 16, 65536: 4, 1 << 20: 2}
 
