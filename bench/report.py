@@ -94,6 +94,8 @@ def number(value: Any) -> str:
     """A number with about three digits; text as it is."""
     if value is None:
         return "–"
+    if isinstance(value, list):
+        return " + ".join(f"{peak:.0f}" for peak in value)
     if isinstance(value, str):
         return value
     size = abs(value)

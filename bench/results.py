@@ -40,7 +40,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one measurement found, by metric: a number, words in its place, or None for what does not apply.
+    """What one measurement found, by metric.
+
+    A metric is a number, a list of peaks, words where there is no number, or None for what does not apply.
 
     Attributes:
         table: which of the figure's tables it belongs to.
@@ -83,12 +85,10 @@ class Metric:
 
     Attributes:
         heading: over its column, with the unit.
-        worst: show the largest of the rounds instead of the median.
     """
 
     key: str
     heading: str
-    worst: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,13 +218,15 @@ class Results:
         }
 
     def typical(self, contender: str, table: str, column: str, metric: Metric) -> Any:
-        """The median over the rounds, or the largest; None if nothing was measured."""
+        """The median over the rounds, of peaks the largest of each; words as they are; None for nothing."""
         values = list(self.values(contender, table, column, metric.key).values())
         if not values:
             return None
+        if isinstance(values[-1], list):
+            return [max(peaks) for peaks in zip(*values, strict=False)]
         if any(isinstance(value, str) for value in values):
             return values[-1]
-        return max(values) if metric.worst else median(values)
+        return median(values)
 
     def of_base(self, contender: str, table: str, column: str, metric: str) -> float | None:
         """The median of the ratios to the base of the same round."""

@@ -146,7 +146,7 @@ def _measure(kind: type[OneWay], place: Placement, size: int, plan: Plan) -> lis
         producer.tell()
     if sent != received:
         raise Failed(f"{sent} messages of {label(size)} were sent and {received} received")
-    return [_sample(place, size, received, (ended - begun) / 1e9, " + ".join(f"{mib:.0f}" for mib in memory))]
+    return [_sample(place, size, received, (ended - begun) / 1e9, memory)]
 
 
 def _measure_c(place: Placement, size: int, plan: Plan) -> list[Sample]:
@@ -167,7 +167,7 @@ def _measure_c(place: Placement, size: int, plan: Plan) -> list[Sample]:
     return [_sample(place, size, int(count), float(seconds), None)]
 
 
-def _sample(place: Placement, size: int, count: int, seconds: float, memory: str | None) -> Sample:
+def _sample(place: Placement, size: int, count: int, seconds: float, memory: list[float] | None) -> Sample:
     small = size <= 4096
     speed = {"rate": count / seconds} if small else {"gigabytes": count * size / seconds / 1e9}
     return Sample(place.name, label(size), {**speed, "memory": memory if small else None})

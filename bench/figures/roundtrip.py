@@ -83,7 +83,7 @@ def _measure(kind: type[RoundTrip], place: Placement, plan: Plan) -> list[Sample
             {
                 "p50": percentile(times, 0.5) / 1e3,
                 "p99": percentile(times, 0.99) / 1e3,
-                "memory": " + ".join(f"{mib:.0f}" for mib in memory) if place is SPLIT else None,
+                "memory": memory if place is SPLIT else None,
             },
         )
         for size, times in zip(SIZES, series, strict=True)
