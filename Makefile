@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DIR ?=
+FIGURES ?=
 # What is compiled: every source with C types beside it.
 SOURCES := pyproject.toml setup.py $(wildcard machport/*/*.pxd) $(wildcard $(patsubst %.pxd,%.py,$(wildcard machport/*/*.pxd)))
 
-.PHONY: demo test lint types unit pure bench clean
+.PHONY: demo test lint types unit pure bench bench-quick bench-page clean
 
 demo: $(VENV)/ready
 	$(BIN)/machport demo $(DIR)
@@ -27,8 +28,20 @@ unit: $(VENV)/ready
 pure: $(VENV)/ready
 	MACHPORT_PURE=1 $(BIN)/python -m pytest tests/abi tests/kernel tests/conformance
 
-bench: $(VENV)/ready
-	$(BIN)/python bench/kernel_embedded.py
+# Everything that docs/benchmarks.md has, or FIGURES="roundtrip death".
+bench: $(VENV)/bench-ready
+	$(BIN)/python -m bench --out build/bench.jsonl $(FIGURES)
+
+bench-quick: $(VENV)/bench-ready
+	$(BIN)/python -m bench --quick $(FIGURES)
+
+bench-page: $(VENV)/bench-ready
+	$(BIN)/python -m bench --out build/bench.jsonl --page docs/benchmarks.md
+
+$(VENV)/bench-ready: $(VENV)/ready
+	$(BIN)/python -m bench.install
+	mkdir -p build
+	touch $@
 
 $(VENV)/ready: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,34 @@
+"""What is asked, one class a figure.  ``python -m bench NAME`` measures one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.figures.creation import Created, Million
+from bench.figures.daemon import BesideIdle, Crowd, Idle
+from bench.figures.deaths import Deaths
+from bench.figures.kernel import Replay, Requests
+from bench.figures.notices import Notices
+from bench.figures.oneway import DataQueues, Messages
+from bench.figures.roundtrip import RoundTrips
+from bench.figures.start import Start
+from bench.results import Figure
+
+FIGURES: Final[dict[str, Figure]] = {
+    figure.name: figure
+    for figure in (
+        RoundTrips(),
+        Messages(),
+        DataQueues(),
+        Notices(),
+        Deaths(),
+        Requests(),
+        Created(),
+        Million(),
+        Idle(),
+        BesideIdle(),
+        Crowd(),
+        Replay(),
+        Start(),
+    )
+}
