@@ -19,6 +19,7 @@ from typing import Any
 
 import machport
 from machport import mach  # noqa: F401
+from machport.abi.traps import Payload
 from machport.client import connection
 from machport.client.channel import Answer, Channel
 
@@ -38,7 +39,7 @@ class HookedChannel(Channel):
 
     __slots__ = ()
 
-    def _publish(self, payload: bytes) -> None:
+    def _publish(self, payload: Payload) -> None:
         _take_hook("before_writing")
         super()._publish(payload)
 

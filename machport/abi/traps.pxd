@@ -34,11 +34,15 @@ cdef class MsgTrap:
     cdef public int64_t rcv_limit
     cdef public int64_t rcv_name
     cdef public int64_t timeout_ms
+    cdef public object body
 
-    cpdef bytes pack(self)
+    cpdef int64_t size(self) except -1
+    cpdef again(self, object buffer, object memory)
+    cpdef object payload(self)
 
-cpdef bytes pack_msg(
-    int64_t option, object parts, int64_t size, object memory, int64_t rcv_limit, int64_t rcv_name, int64_t timeout_ms
+@cython.locals(trap=MsgTrap)
+cpdef MsgTrap new_msg(
+    int64_t option, object buffer, int64_t rcv_limit=*, int64_t rcv_name=*, int64_t timeout_ms=*, object body=*
 )
 
 @cython.final
@@ -52,12 +56,14 @@ cdef class MsgAnswer:
     cpdef bytes pack(self)
 
 @cython.locals(size=int64_t)
-cpdef tuple msg_answer_parts(int64_t code, object parts, object memory, object rule, int64_t taken)
+cpdef tuple msg_answer_parts(
+    int64_t code, object head, object inline, object tail, object memory, object rule, int64_t taken
+)
 cpdef bint is_last(object answer) except -1
 @cython.locals(length=Py_ssize_t, at=Address, send_size=int64_t, count=int64_t)
 cpdef MsgTrap unpack_msg(object trap)
 @cython.locals(
     length=Py_ssize_t, at=Address, code=int64_t, has_buffer=bint, size=int64_t, rule_size=int64_t, taken=int64_t,
-    count=int64_t
+    count=int64_t, simple=MsgAnswer
 )
 cpdef MsgAnswer unpack_msg_answer(object answer)

@@ -16,6 +16,8 @@ from machport.abi.errors import InvalidArgument, ProtocolError
 
 #: What traps and answers are read from: a long one is a view of its memory.
 Buffer = bytes | memoryview
+#: What a trap is written as: its bytes, or where they are many the parts that they are joined of.
+Payload = bytes | tuple[Buffer, ...]
 
 #: Fields that are not unsigned 32-bit words.
 _FORMATS: Final = {"delta": "i", "srdelta": "i", "context": "Q", "guard": "Q"}
@@ -182,10 +184,11 @@ _UNREADABLE: Final = 0xFFFFFFFF
 class MsgTrap:
     """The arguments of ``mach_msg``.
 
-    ``memory`` is what its out-of-line descriptors point to; None where that cannot be read.
+    ``memory`` is what its out-of-line descriptors point to; None where that cannot be read.  ``body`` is a long end of
+    the message, behind ``buffer`` and before the zeros that its size needs, which is not copied to be there.
     """
 
-    __slots__ = ("buffer", "memory", "option", "rcv_limit", "rcv_name", "timeout_ms")
+    __slots__ = ("body", "buffer", "memory", "option", "rcv_limit", "rcv_name", "timeout_ms")
 
     def __init__(
         self,
@@ -195,6 +198,7 @@ class MsgTrap:
         rcv_limit: int = 0,
         rcv_name: int = 0,
         timeout_ms: int = 0,
+        body: Buffer = b"",
     ) -> None:
         self.option = option
         self.buffer = buffer
@@ -202,36 +206,54 @@ class MsgTrap:
         self.rcv_limit = rcv_limit
         self.rcv_name = rcv_name
         self.timeout_ms = timeout_ms
+        self.body = body
 
     @property
     def packed_size(self) -> int:
-        """How many bytes ``pack`` gives."""
-        return _MSG_SIZE + 4 * len(self.memory) + len(self.buffer) + sum(len(region or b"") for region in self.memory)
+        """How many bytes it has as a trap."""
+        regions = [len(region or b"") for region in self.memory]
+        return _MSG_SIZE + 4 * len(regions) + self.size() + sum(regions)
+
+    def size(self) -> int:
+        """Bytes of the message."""
+        return len(self.buffer) + (len(self.body) + 3 & ~3)
+
+    def again(self, buffer: Buffer, memory: Sequence[Buffer]) -> None:
+        """Send what came back."""
+        self.buffer = buffer
+        self.memory = memory
+        self.body = b""
 
     def pack(self) -> bytes:
-        return pack_msg(
-            self.option, (self.buffer,), len(self.buffer), self.memory, self.rcv_limit, self.rcv_name, self.timeout_ms
+        payload = self.payload()
+        return payload if isinstance(payload, bytes) else b"".join(payload)
+
+    def payload(self) -> Payload:
+        """The trap as it is written."""
+        memory = self.memory
+        head = w.pack_seven(
+            MACH_MSG, self.option, self.size(), self.rcv_limit, self.rcv_name, self.timeout_ms, len(memory)
         )
+        if not len(memory) and not len(self.body):
+            return head + self.buffer if len(self.buffer) < w.VIEWED_SIZE else (head, self.buffer)
+        sizes = _pack_words([_UNREADABLE if region is None else len(region) for region in memory])
+        zeros = bytes(-len(self.body) & 3)
+        return (head, sizes, self.buffer, self.body, zeros, *[region or b"" for region in memory])
 
 
-def pack_msg(
-    option: int,
-    parts: Sequence[Buffer],
-    size: int,
-    memory: Sequence[Buffer | None],
-    rcv_limit: int,
-    rcv_name: int,
-    timeout_ms: int,
-) -> bytes:
-    """The bytes of a ``mach_msg`` whose message is ``parts``, ``size`` bytes in all."""
-    head = w.pack_seven(MACH_MSG, option, size, rcv_limit, rcv_name, timeout_ms, len(memory))
-    if not len(memory):
-        return b"".join([head, *parts])
-    return b"".join([head, _sizes(memory), *parts, *[region or b"" for region in memory]])
-
-
-def _sizes(memory: Sequence[Buffer | None]) -> bytes:
-    return _pack_words([_UNREADABLE if region is None else len(region) for region in memory])
+def new_msg(
+    option: int, buffer: Buffer, rcv_limit: int = 0, rcv_name: int = 0, timeout_ms: int = 0, body: Buffer = b""
+) -> MsgTrap:
+    """A trap without out-of-line memory."""
+    trap = MsgTrap.__new__(MsgTrap)
+    trap.option = option
+    trap.buffer = buffer
+    trap.memory = ()
+    trap.rcv_limit = rcv_limit
+    trap.rcv_name = rcv_name
+    trap.timeout_ms = timeout_ms
+    trap.body = body
+    return trap
 
 
 class MsgAnswer:
@@ -257,26 +279,27 @@ class MsgAnswer:
         self.taken = taken
 
     def pack(self) -> bytes:
-        parts = () if self.buffer is None else (self.buffer,)
-        return b"".join(msg_answer_parts(self.code, parts, self.memory, self.rule, self.taken))
+        head = None if self.buffer is None else b""
+        return b"".join(msg_answer_parts(self.code, head, self.buffer or b"", b"", self.memory, self.rule, self.taken))
 
 
 def msg_answer_parts(
-    code: int, parts: Sequence[Buffer], memory: Sequence[Buffer], rule: str, taken: int
+    code: int, head: bytes | None, inline: Buffer, tail: bytes, memory: Sequence[Buffer], rule: str, taken: int
 ) -> tuple[Buffer, ...]:
     """An answer of ``mach_msg`` as what it is joined of.
 
     Args:
-        parts: the message; empty if the caller's buffer is as it was.
+        head, inline, tail: the message in three parts; a head of None if the caller's buffer is as it was.
     """
-    size = 0
-    for part in parts:
-        size += len(part)
+    if head is None:
+        said = rule.encode()
+        return (w.pack_header(code, 0, 0, len(said), taken, 0), said)
+    size = len(head) + len(inline) + len(tail)
     if not rule and not len(memory):
-        return (w.pack_header(code, len(parts) != 0, size, 0, taken, 0), *parts)
+        return (w.pack_header(code, 1, size, 0, taken, 0), head, inline, tail)
     said = rule.encode()
-    head = w.pack_header(code, len(parts) != 0, size, len(said), taken, len(memory))
-    return (head, _pack_words([len(region) for region in memory]), said, *parts, *memory)
+    first = w.pack_header(code, 1, size, len(said), taken, len(memory))
+    return (first, _pack_words([len(region) for region in memory]), said, head, inline, tail, *memory)
 
 
 #: The answer to a message that was sent, and to which nothing is to be said.
@@ -300,9 +323,8 @@ def unpack_msg(trap: Buffer) -> MsgTrap:
     at = w.address(trap)
     send_size, count = w.u32(at, 8), w.u32(at, 24)
     if count == 0 and send_size == length - _MSG_SIZE:
-        buffer, memory = w.part(trap, _MSG_SIZE, length), _NO_MEMORY
-    else:
-        (buffer,), memory = _split(trap, _MSG_SIZE, count, (send_size,))
+        return new_msg(w.u32(at, 4), w.kept(trap, _MSG_SIZE), w.u32(at, 12), w.u32(at, 16), w.u32(at, 20))
+    (buffer,), memory = _split(trap, _MSG_SIZE, count, (send_size,))
     return MsgTrap(w.u32(at, 4), buffer, memory, w.u32(at, 12), w.u32(at, 16), w.u32(at, 20))
 
 
@@ -319,13 +341,16 @@ def unpack_msg_answer(answer: Buffer) -> MsgAnswer:
     code, has_buffer, size = w.u32(at, 0), w.u32(at, 4), w.u32(at, 8)
     rule_size, taken, count = w.u32(at, 12), w.u32(at, 16), w.u32(at, 20)
     if count == 0 and rule_size == 0 and size == length - _MSG_ANSWER_SIZE:
-        return MsgAnswer(code, w.part(answer, _MSG_ANSWER_SIZE, length) if has_buffer else None, (), "", taken)
+        simple = MsgAnswer.__new__(MsgAnswer)
+        simple.code = code
+        simple.buffer = w.kept(answer, _MSG_ANSWER_SIZE) if has_buffer else None
+        simple.memory = ()
+        simple.rule = ""
+        simple.taken = taken
+        return simple
     (rule, buffer), regions = _split(answer, _MSG_ANSWER_SIZE, count, (rule_size, size))
     memory = [region for region in regions if region is not None]
     return MsgAnswer(code, buffer if has_buffer else None, memory, bytes(rule).decode(errors="replace"), taken)
-
-
-_NO_MEMORY: Final[list[Buffer | None]] = []
 
 
 def _split(

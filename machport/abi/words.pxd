@@ -20,6 +20,11 @@ cdef enum:
     PORT_DESCRIPTOR_SIZE = 12
     MEMORY_DESCRIPTOR_SIZE = 16
     MIN_TRAILER = 8
+    SEQNO_AT = 8
+    SENDER_AT = 12
+    AUDIT_AT = 20
+    PID_AT = 40
+    AUDIT_END = 52
     MAX_SIZE = 50331580
     MAX_PORTS = 16383
     VIEWED_SIZE = 4096
@@ -117,6 +122,18 @@ cdef inline bytes pack_message(int64_t bits, int64_t remote, int64_t local, int6
     memcpy(target, words, sizeof(words))
     memcpy(target + HEADER_SIZE + 4, address(body), size)
     return message
+
+
+cdef inline bytes pack_message_head(int64_t bits, int64_t remote, int64_t local, int64_t id, int64_t size):
+    cdef uint32_t[7] words
+    words[0] = <uint32_t>bits
+    words[1] = <uint32_t>(HEADER_SIZE + 4 + ((size + 3) & ~3))
+    words[2] = <uint32_t>remote
+    words[3] = <uint32_t>local
+    words[4] = 0
+    words[5] = <uint32_t>id
+    words[6] = <uint32_t>size
+    return PyBytes_FromStringAndSize(<Address>words, sizeof(words))
 
 
 cdef inline bytes pack_seven(

@@ -19,6 +19,12 @@ BODY_SIZE: Final = 28
 PORT_DESCRIPTOR_SIZE: Final = 12
 MEMORY_DESCRIPTOR_SIZE: Final = 16
 MIN_TRAILER: Final = 8
+#: Where a trailer has the sequence number, the sender, the audit token and the process number in it; and its end.
+SEQNO_AT: Final = 8
+SENDER_AT: Final = 12
+AUDIT_AT: Final = 20
+PID_AT: Final = 40
+AUDIT_END: Final = 52
 MAX_SIZE: Final = 50_331_580
 MAX_PORTS: Final = 16_383
 #: Inline data longer than this is not copied: what is kept is a view of the bytes that came.
@@ -89,9 +95,14 @@ def pack_header(bits: int, size: int, remote: int, local: int, voucher: int, id:
 
 def pack_message(bits: int, remote: int, local: int, id: int, body: bytes | memoryview) -> bytes:
     """A message without descriptors whose inline data is the length of ``body``, ``body``, and zeros."""
-    size = len(body)
-    inline = (size.to_bytes(4, "little") + bytes(body)).ljust(4 + size + 3 & ~3, b"\0")
-    return _HEADER.pack(bits, HEADER_SIZE + len(inline), remote, local, 0, id) + inline
+    inline = bytes(body).ljust(len(body) + 3 & ~3, b"\0")
+    return pack_message_head(bits, remote, local, id, len(body)) + inline
+
+
+def pack_message_head(bits: int, remote: int, local: int, id: int, size: int) -> bytes:
+    """The same as far as a body of ``size`` bytes: header and length."""
+    header = _HEADER.pack(bits, HEADER_SIZE + 4 + (size + 3 & ~3), remote, local, 0, id)
+    return header + size.to_bytes(4, "little")
 
 
 def pack_seven(first: int, second: int, third: int, fourth: int, fifth: int, sixth: int, seventh: int) -> bytes:

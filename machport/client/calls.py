@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 
 from machport.abi import constants as c
+from machport.abi import message as layout
 from machport.abi import traps as t
 from machport.abi.errors import error_for
 from machport.abi.status import PortStatus
-from machport.abi.traps import Buffer, number_of, unpack_msg_answer
+from machport.abi.traps import Buffer, Payload, number_of, unpack_msg_answer
 from machport.carrier import packet
 
 #: Bytes that no answer of a call that names only numbers exceeds, what is said about a refusal included.
@@ -35,10 +36,10 @@ class Carrier(Protocol):
     #: The task's name for its own port once it has asked, else 0.
     self_name: int
 
-    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[Buffer, Sequence[int]]:
+    def trap(self, payload: Payload, descriptors: Sequence[int] = ()) -> tuple[Buffer, Sequence[int]]:
         """One trap in, one answer out, with the descriptors that came along."""
 
-    def traps(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+    def traps(self, payloads: Sequence[Payload], answer_max: int) -> list[Buffer]:
         """Many traps in, one behind the other, and their answers out."""
 
     def stream(self, payload: bytes) -> list[Buffer]:
@@ -68,7 +69,8 @@ class Calls:
         self, trap: t.Trap, arguments: tuple[int, ...], words: Sequence[int] = ()
     ) -> tuple[tuple[int, ...], list[int]]:
         payload, descriptors = self.carrier.trap(trap.pack(*arguments, words=words))
-        packet.close_all(descriptors)
+        if len(descriptors):
+            packet.close_all(descriptors)
         if number_of(payload):
             self._refused(trap, arguments, payload)
         return trap.unpack_answer(payload)
@@ -322,20 +324,22 @@ class Calls:
 
         A wait that is interrupted goes on unless the INTERRUPT option of its half is given (M36).
         """
-        if trap.packed_size > packet.TRAP_MAX:
+        if (len(trap.memory) or trap.size() > layout.MAX_SIZE) and trap.packed_size > packet.TRAP_MAX:
             return t.MsgAnswer(c.MACH_SEND_NO_BUFFER, rule="M section 3")
         while True:
-            payload, descriptors = self.carrier.trap(trap.pack())
-            packet.close_all(descriptors)
+            payload, descriptors = self.carrier.trap(trap.payload())
+            if len(descriptors):
+                packet.close_all(descriptors)
             answer = unpack_msg_answer(payload)
             if answer.code == c.MACH_SEND_INTERRUPTED and answer.buffer is None:
                 # The task was terminated: there is nothing to go on with.
                 return answer
             if answer.code == c.MACH_SEND_INTERRUPTED and not trap.option & c.MACH_SEND_INTERRUPT:
                 assert answer.buffer is not None
-                trap.buffer, trap.memory = answer.buffer, answer.memory
+                trap.again(answer.buffer, answer.memory)
             elif answer.code == c.MACH_RCV_INTERRUPTED and not trap.option & c.MACH_RCV_INTERRUPT:
-                trap.option, trap.buffer, trap.memory = trap.option & ~c.MACH_SEND_MSG, b"", ()
+                trap.option &= ~c.MACH_SEND_MSG
+                trap.again(b"", ())
             else:
                 return answer
 

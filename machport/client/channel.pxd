@@ -23,12 +23,18 @@ cdef class Channel:
     cdef bint _wants_wide
     cdef public bint under_way
 
-    cpdef tuple trap(self, bytes payload, object descriptors=*)
+    @cython.locals(size=int64_t)
+    cpdef tuple trap(self, object payload, object descriptors=*)
+    @cython.locals(longest=int64_t)
     cpdef list traps(self, object payloads, int64_t answer_max)
     cpdef list stream(self, bytes payload)
 
     cpdef _use(self, object pair)
-    cpdef _publish(self, bytes payload)
+    @cython.locals(outcome=int)
+    cpdef _publish(self, object payload)
+    cdef _send(self, object payload, object descriptors)
+    @cython.locals(count=int64_t)
+    cdef int64_t _publish_many(self, object payloads) except -1
     cdef _call_attention(self)
     @cython.locals(window=int64_t, published=int64_t, room=int64_t)
     cdef list _pipeline(self, object payloads, int64_t answer_max)
@@ -39,3 +45,6 @@ cdef class Channel:
     @cython.locals(asleep=int64_t)
     cdef _await(self)
     cpdef _sleep(self)
+
+@cython.locals(size=int64_t)
+cdef int64_t _size(object payload) except -1

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from machport.abi import traps as t
 from machport.abi.errors import DaemonLost, LimitReached, ProtocolError
-from machport.abi.traps import Buffer, is_last, number_of
+from machport.abi.traps import Buffer, Payload, is_last, number_of
 from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
 from machport.carrier.spinning import after_sleep, spin_ns
@@ -56,7 +56,7 @@ class Channel:
         self._wants_wide = False
         self.under_way = False
 
-    def trap(self, payload: bytes, descriptors: Sequence[int] = _NONE) -> Answer:
+    def trap(self, payload: Payload, descriptors: Sequence[int] = _NONE) -> Answer:
         """Carry one trap, and wait for its answer.
 
         If a signal handler raises meanwhile, as for KeyboardInterrupt, or the answer cannot be taken for want of a
@@ -69,10 +69,11 @@ class Channel:
         """
         self.under_way = True
         try:
-            if self._wants_wide or len(payload) > self._longest:
-                self._make_room(len(payload))
-            if descriptors or len(payload) > self._longest:
-                packet.send(self._sock, payload, descriptors)
+            size = _size(payload)
+            if self._wants_wide or size > self._longest:
+                self._make_room(size)
+            if len(descriptors) or size > self._longest:
+                self._send(payload, descriptors)
                 return self._receive()
             self._publish(payload)
             return self._answer()
@@ -85,7 +86,7 @@ class Channel:
         finally:
             self.under_way = False
 
-    def traps(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+    def traps(self, payloads: Sequence[Payload], answer_max: int) -> list[Buffer]:
         """Carry many traps, without waiting for one before the next goes; their answers, in order.
 
         They are carried out one after the other, as if each had been waited for; one that has to wait holds up those
@@ -98,7 +99,9 @@ class Channel:
         """
         self.under_way = True
         try:
-            longest = max(answer_max, max(map(len, payloads), default=0))
+            longest = answer_max
+            for payload in payloads:
+                longest = max(longest, _size(payload))
             self._make_room(longest * 4)
             if longest > self._longest:
                 return [self._one_of_many(payload) for payload in payloads]
@@ -149,19 +152,26 @@ class Channel:
 
     # Down
 
-    def _publish(self, payload: bytes) -> None:
-        if self._down.enqueue(payload) & ~layout.WAKE:
+    def _publish(self, payload: Payload) -> None:
+        if isinstance(payload, bytes):
+            outcome = self._down.enqueue(payload)
+        else:
+            outcome = self._down.enqueue_parts(payload)
+        if outcome & ~layout.WAKE:
             raise ProtocolError("the daemon does not take traps in order")
         self._call_attention()
+
+    def _send(self, payload: Payload, descriptors: Sequence[int]) -> None:
+        packet.send_parts(self._sock, (payload,) if isinstance(payload, bytes) else payload, descriptors)
 
     def _call_attention(self) -> None:
         """What was published, or made room for, is seen by the daemon: it looks, or it is woken."""
         if self._daemon_bell.ring():
             packet.wake(self._sock)
 
-    def _one_of_many(self, payload: bytes) -> Buffer:
-        if len(payload) > self._longest:
-            packet.send(self._sock, payload)
+    def _one_of_many(self, payload: Payload) -> Buffer:
+        if _size(payload) > self._longest:
+            self._send(payload, _NONE)
             answer, descriptors = self._receive()
         else:
             self._publish(payload)
@@ -169,7 +179,7 @@ class Channel:
         packet.close_all(descriptors)
         return answer
 
-    def _pipeline(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+    def _pipeline(self, payloads: Sequence[Payload], answer_max: int) -> list[Buffer]:
         answers: list[Buffer] = []
         # As many at a time as have room for their answers, so that neither side ever waits for the other to read.
         window = max(1, self._longest // (answer_max + layout.ENTRY_HEADER_SIZE))
@@ -177,10 +187,22 @@ class Channel:
         while len(answers) < len(payloads):
             room = window - (published - len(answers))
             if published < len(payloads) and room > window // 2:
-                published += self._down.enqueue_many(payloads[published : published + room])[0]
+                published += self._publish_many(payloads[published : published + room])
                 self._call_attention()
             self._take_all(answers)
         return answers
+
+    def _publish_many(self, payloads: Sequence[Payload]) -> int:
+        """As many of these traps as the ring has room for now."""
+        if isinstance(payloads[0], bytes):
+            # Long ones come in parts; but one call makes them all, so they are all of one kind, or few.
+            whole = [payload if isinstance(payload, bytes) else b"".join(payload) for payload in payloads]
+            return self._down.enqueue_many(whole)[0]
+        for count, payload in enumerate(payloads):
+            parts = (payload,) if isinstance(payload, bytes) else payload
+            if self._down.enqueue_parts(parts) & ~layout.WAKE:
+                return count
+        return len(payloads)
 
     def _make_room(self, size: int) -> None:
         """Ask for wider rings where ``size`` bytes do not fit into those that there are."""
@@ -284,6 +306,15 @@ class Channel:
             ) from None
         if isinstance(error, OSError) and not isinstance(error, TimeoutError):
             raise lost() from None
+
+
+def _size(payload: Payload) -> int:
+    if isinstance(payload, bytes):
+        return len(payload)
+    size = 0
+    for part in payload:
+        size += len(part)
+    return size
 
 
 def lost() -> DaemonLost:

@@ -16,7 +16,7 @@ cdef class Connection:
     cdef bint _closed
     cdef object _control
 
-    cpdef tuple trap(self, bytes payload, object descriptors=*)
+    cpdef tuple trap(self, object payload, object descriptors=*)
     cpdef list traps(self, object payloads, object answer_max)
     cpdef list stream(self, bytes payload)
     @cython.locals(channel=Channel)

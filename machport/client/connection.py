@@ -24,7 +24,7 @@ from machport.abi.errors import (
     ProtocolError,
     error_for,
 )
-from machport.abi.traps import Buffer
+from machport.abi.traps import Buffer, Payload
 from machport.carrier import packet, rings
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.carrier.hello import Hello
@@ -133,7 +133,7 @@ class Connection:
         channel = Control(_connect(self.path, start=True))
         return channel, channel.greet(hello.pack(), self.path)
 
-    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> Answer:
+    def trap(self, payload: Payload, descriptors: Sequence[int] = ()) -> Answer:
         """Carry one trap of the calling thread; the answer and the descriptors with it, which the caller owns.
 
         Raises:
@@ -148,7 +148,7 @@ class Connection:
             self._check_usable()
             raise
 
-    def traps(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+    def traps(self, payloads: Sequence[Payload], answer_max: int) -> list[Buffer]:
         """Carry many traps of the calling thread, one behind the other; their answers.
 
         Args:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from machport.abi.errors import ForkedTask
-from machport.abi.traps import Buffer
+from machport.abi.traps import Buffer, Payload
 from machport.client.connection import Connection
 
 
@@ -74,10 +74,10 @@ class ProcessTask:
     def self_name(self, name: int) -> None:
         self.connection.self_name = name
 
-    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[Buffer, Sequence[int]]:
+    def trap(self, payload: Payload, descriptors: Sequence[int] = ()) -> tuple[Buffer, Sequence[int]]:
         return self.connection.trap(payload, descriptors)
 
-    def traps(self, payloads: Sequence[bytes], answer_max: int) -> list[Buffer]:
+    def traps(self, payloads: Sequence[Payload], answer_max: int) -> list[Buffer]:
         return self.connection.traps(payloads, answer_max)
 
     def stream(self, payload: bytes) -> list[Buffer]:

@@ -3,6 +3,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
+cimport machport.abi.constants as c
 cimport machport.abi.words as w
 from machport.abi.message cimport round_up
 from machport.abi.words cimport Address

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _LENGTH_SIZE = 4
 #: What the kernel says it is, as the sender of its notifications (N62).
 _KERNEL_UID, _KERNEL_GID = layout.KERNEL_TOKENS[:2]
-#: Where the trailer has the sender, the audit token and the process number in it, in bytes from its beginning.
-_SENDER_AT, _AUDIT_AT, _PID_AT, _TRAILER_SIZE = 12, 20, 40, 52
 
 
 def pack_body(body: bytes | bytearray | memoryview) -> bytes:
@@ -73,16 +71,16 @@ class Message(Closing):
         bits = w.u32(at, 0)
         self.task = task
         self._buffer = buffer
-        self._inline_at, self._inline_end = layout.HEADER_SIZE, size
+        self._inline_at, self._inline_end = w.HEADER_SIZE, size
         self.id = w.u32(at, 20)
         self.port = w.u32(at, 12)
         self.reply_right = received_right(task, w.u32(at, 8), bits & 0x1F)
         self.rights: list[Right | None] = []
         self.memory: list[memoryview] = []
-        self.seqno = w.u32(at, tail + 8)
-        self.sender = (w.u32(at, tail + _SENDER_AT), w.u32(at, tail + _SENDER_AT + 4))
-        self.pid = w.u32(at, tail + _PID_AT)
-        if bits & layout.COMPLEX:
+        self.seqno = w.u32(at, tail + w.SEQNO_AT)
+        self.sender = (w.u32(at, tail + w.SENDER_AT), w.u32(at, tail + w.SENDER_AT + 4))
+        self.pid = w.u32(at, tail + w.PID_AT)
+        if bits & c.MACH_MSGH_BITS_COMPLEX:
             self._take(layout.parse(w.part(buffer, 0, size)), memory)
         return self
 
@@ -302,16 +300,16 @@ def received_message(task: Task, buffer: Buffer, memory: Sequence[Buffer]) -> Me
         ProtocolError: it is shorter than it says.
     """
     at = w.address(buffer)
-    size = w.u32(at, 4) if len(buffer) >= layout.HEADER_SIZE else 0
+    size = w.u32(at, 4) if len(buffer) >= w.HEADER_SIZE else 0
     tail = round_up(size)
-    if size < layout.HEADER_SIZE or len(buffer) < tail + _TRAILER_SIZE:
+    if size < w.HEADER_SIZE or len(buffer) < tail + w.AUDIT_END:
         raise ProtocolError(f"{len(buffer)} bytes are no received message")
     kind: type[Message] = Message
     if (
-        w.u32(at, tail + _SENDER_AT + 4) == _KERNEL_GID
-        and w.u32(at, tail + _SENDER_AT) == _KERNEL_UID
+        w.u32(at, tail + w.SENDER_AT + 4) == _KERNEL_GID
+        and w.u32(at, tail + w.SENDER_AT) == _KERNEL_UID
         and w.u32(at, 0) >> 8 & 0x1F == c.MACH_MSG_TYPE_PORT_SEND_ONCE
-        and not any(w.part(buffer, tail + _AUDIT_AT, tail + _TRAILER_SIZE))
+        and not any(w.part(buffer, tail + w.AUDIT_AT, tail + w.AUDIT_END))
     ):
         kind = _NOTIFICATIONS.get(w.u32(at, 20), Message)
     message = kind.__new__(kind)

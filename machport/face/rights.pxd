@@ -3,6 +3,8 @@
 cimport cython
 from libc.stdint cimport int64_t
 
+cimport machport.abi.constants as c
+
 from machport.face.closing cimport Closing
 
 cdef class Right(Closing):
@@ -40,4 +42,5 @@ cdef class ReceiveRight(Receiver):
 cdef class PortSet(Receiver):
     pass
 
+@cython.locals(right=Right)
 cpdef Right received_right(object task, int64_t name, int64_t kind)

@@ -478,11 +478,6 @@ _MOVES = {
     c.MACH_PORT_RIGHT_SEND_ONCE: c.MACH_MSG_TYPE_MOVE_SEND_ONCE,
     c.MACH_PORT_RIGHT_DEAD_NAME: c.MACH_MSG_TYPE_MOVE_SEND,
 }
-_CLASSES: dict[int, type[Right]] = {
-    c.MACH_MSG_TYPE_PORT_RECEIVE: ReceiveRight,
-    c.MACH_MSG_TYPE_PORT_SEND: SendRight,
-    c.MACH_MSG_TYPE_PORT_SEND_ONCE: SendOnceRight,
-}
 
 
 def received_right(task: Task, name: int, kind: int) -> Right | None:
@@ -491,4 +486,13 @@ def received_right(task: Task, name: int, kind: int) -> Right | None:
         return None
     if name == c.MACH_PORT_DEAD:
         return DeadName(task, name)
-    return _CLASSES[kind](task, name)
+    if kind == c.MACH_MSG_TYPE_PORT_SEND_ONCE:
+        right: Right = SendOnceRight.__new__(SendOnceRight)
+    elif kind == c.MACH_MSG_TYPE_PORT_SEND:
+        right = SendRight.__new__(SendRight)
+    else:
+        right = ReceiveRight.__new__(ReceiveRight)
+    right.task = task
+    right._name = name
+    right._gone = ""
+    return right

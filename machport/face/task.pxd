@@ -4,7 +4,8 @@ cimport cython
 from libc.stdint cimport int64_t
 
 cimport machport.abi.words as w
-from machport.abi.traps cimport MsgAnswer, MsgTrap, unpack_msg_answer
+cimport machport.abi.constants as c
+from machport.abi.traps cimport MsgAnswer, MsgTrap, new_msg, unpack_msg_answer
 from machport.client.calls cimport Calls
 from machport.face.closing cimport Closing
 from machport.face.message cimport Message, received_message
@@ -18,25 +19,25 @@ cdef class Task(Closing):
     cdef public object _local
     cdef public list _reply_ports
 
-    @cython.locals(option=int64_t, answer=MsgAnswer)
+    @cython.locals(trap=MsgTrap, answer=MsgAnswer)
     cpdef send(
         self, int64_t name, int64_t disposition, object body, object id, object rights, object memory, object reply_to,
         object timeout
     )
-    @cython.locals(option=int64_t, answer=MsgAnswer, reply_port=int64_t, trap=MsgTrap, message=Message)
+    @cython.locals(answer=MsgAnswer, reply_port=int64_t, trap=MsgTrap, message=Message)
     cpdef Message call(
         self, int64_t name, int64_t disposition, object body, object id, object rights, object memory, object timeout
     )
     @cython.locals(option=int64_t)
     cpdef Message receive(self, int64_t name, object timeout)
-    @cython.locals(option=int64_t, answer=MsgAnswer)
+    @cython.locals(trap=MsgTrap, answer=MsgAnswer)
     cpdef Message reply_and_receive(
         self, Right reply, object body, object id, object rights, object memory, int64_t name, object timeout
     )
     cdef Message _received(self, MsgAnswer answer, int64_t name)
     cdef MsgAnswer _carry(self, MsgTrap trap, object rights)
-    @cython.locals(bits=int64_t)
-    cdef bytes _pack(
+    @cython.locals(bits=int64_t, size=int64_t)
+    cdef MsgTrap _pack(
         self, int64_t name, int64_t disposition, int64_t reply_name, object body, object id, object rights,
         object memory
     )

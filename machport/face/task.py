@@ -23,7 +23,7 @@ from machport.abi.errors import (
     ServerDied,
     error_for,
 )
-from machport.abi.traps import unpack_msg_answer
+from machport.abi.traps import new_msg, unpack_msg_answer
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
 from machport.client.process import default_label, process_task
@@ -45,6 +45,8 @@ _RCV_LIMIT = 0xFFFFFFFF
 #: Bytes of an answer before the message that comes back in it, and more than what a short answer has.
 _ANSWER_HEAD = 64
 _LIMIT_MAX = 0xFFFFFFFF
+#: Bytes of a body up to which it costs less to copy it once more than to write it by itself.
+_SHORT = 4096
 
 Body = bytes | bytearray | memoryview
 
@@ -198,29 +200,28 @@ class Task(Closing):
         reply_name = c.MACH_PORT_NULL
         if reply_to is not None:
             reply_name = require(ReceiveRight, reply_to, "reply_to").name_in(self)
-        buffer = self._pack(name, disposition, reply_name, body, id, rights, memory)
-        option = c.MACH_SEND_MSG | (c.MACH_SEND_TIMEOUT if timeout is not None else 0)
-        answer = self._carry(t.MsgTrap(option, buffer, memory, 0, 0, _milliseconds(timeout)), rights)
+        trap = self._pack(name, disposition, reply_name, body, id, rights, memory)
+        if timeout is not None:
+            trap.option |= c.MACH_SEND_TIMEOUT
+            trap.timeout_ms = _milliseconds(timeout)
+        answer = self._carry(trap, rights)
         if answer.code or len(rights):
             self._settle(answer, rights, "send", name)
 
     def send_many(self, name: int, bodies: Sequence[Body], id: int) -> int:
         """Send many messages to the send right under ``name``, one behind the other."""
-        traps = [
-            t.MsgTrap(c.MACH_SEND_MSG, self._pack(name, c.MACH_MSG_TYPE_COPY_SEND, c.MACH_PORT_NULL, body, id, (), ()))
-            for body in bodies
-        ]
+        traps = [self._pack(name, c.MACH_MSG_TYPE_COPY_SEND, c.MACH_PORT_NULL, body, id, (), ()) for body in bodies]
         if not traps:
             return 0
         # The longest answer is a message that comes back.
-        answer_max = max(len(trap.buffer) for trap in traps) + _ANSWER_HEAD
+        answer_max = max([trap.size() for trap in traps]) + _ANSWER_HEAD
         sent, failed = 0, None
-        answers = self._carrier.traps([trap.pack() for trap in traps], answer_max)
+        answers = self._carrier.traps([trap.payload() for trap in traps], answer_max)
         for trap, data in zip(traps, answers, strict=True):
             if data != t.SENT:
                 answer = unpack_msg_answer(data)
                 if answer.code == c.MACH_SEND_INTERRUPTED and answer.buffer is not None:
-                    trap.buffer = answer.buffer
+                    trap.again(answer.buffer, answer.memory)
                     answer = self.calls.mach_msg(trap)
                 if answer.code:
                     failed = failed or answer
@@ -248,13 +249,15 @@ class Task(Closing):
         timeout: float | None,
     ) -> Message:
         """Send a request to the right under ``name`` and receive its answer, in one trap."""
-        option = c.MACH_SEND_MSG | c.MACH_RCV_MSG | _TRAILER
-        if timeout is not None:
-            option |= c.MACH_SEND_TIMEOUT | c.MACH_RCV_TIMEOUT
         reply_port = self._take_reply_port()
         try:
-            buffer = self._pack(name, disposition, reply_port, body, id, rights, memory)
-            trap = t.MsgTrap(option, buffer, memory, _RCV_LIMIT, reply_port, _milliseconds(timeout))
+            trap = self._pack(name, disposition, reply_port, body, id, rights, memory)
+            trap.option |= c.MACH_RCV_MSG | _TRAILER
+            trap.rcv_limit = _RCV_LIMIT
+            trap.rcv_name = reply_port
+            if timeout is not None:
+                trap.option |= c.MACH_SEND_TIMEOUT | c.MACH_RCV_TIMEOUT
+                trap.timeout_ms = _milliseconds(timeout)
             answer = self._carry(trap, rights)
         except BaseException:
             self._drop_reply_port(reply_port)
@@ -288,7 +291,7 @@ class Task(Closing):
     def receive(self, name: int, timeout: float | None) -> Message:
         """Receive from the receive right or port set under ``name``."""
         option = c.MACH_RCV_MSG | _TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
-        answer = self.calls.mach_msg(t.MsgTrap(option, b"", (), _RCV_LIMIT, name, _milliseconds(timeout)))
+        answer = self.calls.mach_msg(new_msg(option, b"", _RCV_LIMIT, name, _milliseconds(timeout)))
         return self._received(answer, name)
 
     def receive_many(self, name: int, limit: int, timeout: float | None) -> list[Message]:
@@ -317,9 +320,14 @@ class Task(Closing):
 
         An answer that nobody waits for any more is dropped.
         """
-        option = c.MACH_SEND_MSG | c.MACH_RCV_MSG | _TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
-        buffer = self._pack(reply.name, reply.reply_disposition, c.MACH_PORT_NULL, body, id, rights, memory)
-        answer = self._carry(t.MsgTrap(option, buffer, memory, _RCV_LIMIT, name, _milliseconds(timeout)), rights)
+        trap = self._pack(reply.name, reply.reply_disposition, c.MACH_PORT_NULL, body, id, rights, memory)
+        trap.option |= c.MACH_RCV_MSG | _TRAILER
+        trap.rcv_limit = _RCV_LIMIT
+        trap.rcv_name = name
+        if timeout is not None:
+            trap.option |= c.MACH_RCV_TIMEOUT
+            trap.timeout_ms = _milliseconds(timeout)
+        answer = self._carry(trap, rights)
         if answer.code == c.MACH_SEND_INVALID_DEST:
             reply.close()
             for transfer in rights:
@@ -356,23 +364,28 @@ class Task(Closing):
         id: int,
         rights: Sequence[Transfer],
         memory: Sequence[bytes],
-    ) -> bytes:
+    ) -> t.MsgTrap:
+        """A trap that sends this message."""
         if not 0 <= id <= _MAX_ID:
             raise InvalidArgument(f"an id is 0 to {_MAX_ID}, not {id}", task=self.label)
-        data = body if isinstance(body, bytes) else memoryview(body).tobytes()
-        if len(data) > _MAX_BODY:
+        data = body if isinstance(body, bytes) else memoryview(body).cast("B")
+        size = len(data)
+        if size > _MAX_BODY:
             raise MessageTooLarge(
-                f"a body holds up to {_MAX_BODY} bytes, not {len(data)}; give it in memory=, or use a data queue",
+                f"a body holds up to {_MAX_BODY} bytes, not {size}; give it in memory=, or use a data queue",
                 call="send",
                 task=self.label,
             )
         bits = disposition | (c.MACH_MSG_TYPE_MAKE_SEND_ONCE << 8 if reply_name else 0)
         if not len(rights) and not len(memory):
-            return w.pack_message(bits, name, reply_name, id, data)
+            if size < _SHORT or not isinstance(data, bytes):
+                return new_msg(c.MACH_SEND_MSG, w.pack_message(bits, name, reply_name, id, data))
+            return new_msg(c.MACH_SEND_MSG, w.pack_message_head(bits, name, reply_name, id, size), 0, 0, 0, data)
         self._check_transfers(rights)
         descriptors = [layout.port_descriptor(transfer.right.name, transfer.disposition) for transfer in rights]
         descriptors.extend([layout.memory_descriptor(len(region)) for region in memory])
-        return layout.pack(bits, name, reply_name, id, descriptors=descriptors, inline=pack_body(data))
+        message = layout.pack(bits, name, reply_name, id, descriptors=descriptors, inline=pack_body(data))
+        return t.MsgTrap(c.MACH_SEND_MSG, message, memory)
 
     def _check_transfers(self, rights: Sequence[Transfer]) -> None:
         """Every right is given as a move or a copy, is of this task, and is moved once."""

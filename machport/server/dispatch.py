@@ -220,8 +220,9 @@ def carry_out_mach_msg(kernel: Kernel, caller: Task, payload: bytes | memoryview
 
 def msg_answer(result: Result) -> Answer:
     """The answer to a ``mach_msg`` that is done."""
-    message = () if result.head is None else (result.head, result.inline, result.tail)
-    answer = new_answer(msg_answer_parts(result.code, message, result.memory, result.rule, result.taken))
+    answer = new_answer(
+        msg_answer_parts(result.code, result.head, result.inline, result.tail, result.memory, result.rule, result.taken)
+    )
     if result.received is not None:
         answer.result = result
     return answer
