@@ -34,8 +34,9 @@ def extensions(sources: list[str]) -> list[Extension]:
 ring = cythonize(extensions(RING), language_level=3, build_dir="build")
 kernel = []
 
-# What dies may hang in a chain of any length: messages of a queue, ports that ask each other for notifications.
-# Cython knows these two only as decorators, for which our sources would have to import it.
+# What dies may hang in a chain of any length: messages of a queue, ports that ask each other for notifications.  And
+# what dies is soon needed again.  Cython knows these two only as decorators, for which our sources would have to import
+# it; it warns of the few subclasses, which have no free list of their own.
 Options.get_directive_defaults().update(trashcan=True, freelist=64)
 if os.environ.get("MACHPORT_PURE", "") in ("", "0"):
     kernel = cythonize(
