@@ -53,7 +53,8 @@ modules = cythonize(extensions(RING), language_level=3, build_dir="build")
 if os.environ.get("MACHPORT_PURE", "") in ("", "0"):
     modules += compiled(TRAP_PATH)
     # What dies may hang in a chain of any length: messages of a queue, ports that ask each other for notifications.
-    # Cython knows these two only as decorators, for which our sources would have to import it.
+    # And what dies is soon needed again.  Cython knows these two only as decorators, for which our sources would have
+    # to import it; it warns of the few subclasses, which have no free list of their own.
     Options.get_directive_defaults().update(trashcan=True, freelist=64)
     modules += compiled(KERNEL)
 setup(ext_modules=modules, options={"build_ext": {"parallel": JOBS}})

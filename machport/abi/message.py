@@ -131,7 +131,7 @@ def pack(
     body = b""
     if descriptors or bits & COMPLEX:
         bits |= COMPLEX
-        body = COUNT.pack(len(descriptors)) + b"".join(d.pack() for d in descriptors)
+        body = COUNT.pack(len(descriptors)) + b"".join([d.pack() for d in descriptors])
     size = words.HEADER_SIZE + len(body) + len(inline)
     return HEADER.pack(bits, size, remote, local, voucher, id) + body + inline
 

@@ -18,7 +18,7 @@ cdef class Kernel:
     cdef public object garbage
     cdef public Line woken
     cdef public list changed
-    cdef public list _released
+    cdef public list released
 
     cpdef wake(self, Waiter waiter, int64_t code=*)
     cpdef bint waits(self, Waiter waiter) noexcept

@@ -41,7 +41,8 @@ class Kernel:
         self.woken = Line()
         #: Waiters whose phase changed or that have a result, until they are collected.
         self.changed: list[Waiter] = []
-        self._released: list[Any] = []
+        #: Objects that have ended, until they are taken.
+        self.released: list[Any] = []
 
     def wake(self, waiter: Waiter, code: int = 0) -> None:
         """The waiter leaves its queue; what it does next is done when the present call is over."""
@@ -70,14 +71,9 @@ class Kernel:
 
     def release(self, kobject: Any) -> None:
         """A kernel object has ended: no right to it is left, or it is a task that was terminated."""
-        self._released.append(kobject)
-
-    @property
-    def has_released(self) -> bool:
-        """Whether ``take_released`` has something to give."""
-        return len(self._released) != 0
+        self.released.append(kobject)
 
     def take_released(self) -> list[Any]:
         """What ended since the last call: files whose last send right is gone, and tasks."""
-        released, self._released = self._released, []
+        released, self.released = self.released, []
         return released

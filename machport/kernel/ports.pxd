@@ -48,7 +48,7 @@ cdef _check_allocatable(int64_t right)
 cdef _allocate(Space space, int64_t name, int64_t right)
 cpdef int64_t mach_reply_port(Kernel kernel, Task task) except -1
 cpdef mach_port_rename(Kernel kernel, Task task, int64_t old, int64_t new)
-@cython.locals(entry=Entry)
+@cython.locals(entry=Entry, found=list)
 cpdef list mach_port_names(Kernel kernel, Task task)
 cpdef int64_t mach_port_type(Kernel kernel, Task task, int64_t name) except -1
 

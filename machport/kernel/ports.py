@@ -136,7 +136,10 @@ def mach_port_rename(kernel: Kernel, task: Task, old: int, new: int) -> None:
 
 def mach_port_names(kernel: Kernel, task: Task) -> list[tuple[int, int]]:
     """Every name with its type bits, in one consistent snapshot."""
-    return [(entry.name, entry.reported_type()) for entry in task.space.living_entries()]
+    found = []
+    for entry in task.space.living_entries():
+        found.append((entry.name, entry.reported_type()))
+    return found
 
 
 def mach_port_type(kernel: Kernel, task: Task, name: int) -> int:

@@ -35,6 +35,8 @@ cdef class Space:
     @cython.locals(entry=Entry, port=Port)
     cpdef Entry lookup(self, int64_t name)
     cdef _bury(self, Entry entry, Port port)
+    @cython.locals(entry=Entry, found=list)
+    cpdef list living_entries(self)
     cpdef int64_t pick_name(self) except -1
     cpdef check_room(self)
     cpdef add(self, Entry entry)

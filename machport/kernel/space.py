@@ -7,7 +7,6 @@ noticed here, when an entry is looked at (section 9, step 6 of the specification
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from machport.abi import constants as c
@@ -86,12 +85,14 @@ class Space:
             entry.request = 0
             entry.urefs += 1
 
-    def living_entries(self) -> Iterator[Entry]:
+    def living_entries(self) -> list[Entry]:
         """Every entry, in ascending order of names, as it is now."""
+        found = []
         for name in sorted(self.entries):
             entry = self.lookup(name)
-            if entry is not None:
-                yield entry
+            assert entry is not None
+            found.append(entry)
+        return found
 
     def pick_name(self) -> int:
         """An unused name.

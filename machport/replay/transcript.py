@@ -54,6 +54,8 @@ class Scenario:
     name: str
     line: int
     steps: list[Step] = field(default_factory=list)
+    #: Lines that it takes in its file.
+    length: int = 0
 
 
 def read(path: Path) -> Iterator[Scenario]:
@@ -74,48 +76,54 @@ def read(path: Path) -> Iterator[Scenario]:
 
 
 def _scenarios(path: Path, lines: list[str]) -> Iterator[Scenario]:
-    scenario: Scenario | None = None
+    if not lines:
+        raise _error(path, 1, "'scenario NAME'", "")
     # The same operations come again and again: about one line of seven is new.
     operations: dict[str, tuple[int, str, tuple[str, ...]]] = {}
+    at = 0
+    while at < len(lines):
+        scenario = _scenario(path, lines, at, operations)
+        yield scenario
+        at += scenario.length
+
+
+def _scenario(
+    path: Path, lines: list[str], at: int, operations: dict[str, tuple[int, str, tuple[str, ...]]]
+) -> Scenario:
+    """The scenario that begins at an index of the lines."""
+    line = lines[at]
+    if not line.startswith("scenario ") or line == "scenario ":
+        raise _error(path, at + 1, "'scenario NAME'", line)
+    steps: list[Step] = []
+    scenario = Scenario(line.removeprefix("scenario "), at + 1, steps)
     expected: list[str] | None = None
-    last = 0
-    for number, line in enumerate(lines, 1):
-        last = number
+    for index in range(at + 1, len(lines)):
+        line = lines[index]
         mark = line[:2]
-        if scenario is None:
-            if not line.startswith("scenario ") or line == "scenario ":
-                raise _error(path, number, "'scenario NAME'", line)
-            scenario = Scenario(line.removeprefix("scenario "), number)
-            expected = None
-        elif mark == "> " or mark == ">":
+        if mark == "> " or mark == ">":
             if expected is not None and not expected:
-                raise _unanswered(path, number, line)
+                raise _error(path, index + 1, "'= RESULT' of the operation before", line)
             operation = operations.get(line)
             if operation is None:
-                operation = operations[line] = _operation(path, number, line)
+                operation = operations[line] = _operation(path, index + 1, line)
             expected = []
-            scenario.steps.append(Step(number, operation[0], operation[1], operation[2], expected))
+            steps.append(Step(index + 1, operation[0], operation[1], operation[2], expected))
         elif mark == "= " or mark == "=":
             if expected is None or expected or len(line) < 3:
-                raise _error(path, number, "an operation before its one result", line)
+                raise _error(path, index + 1, "an operation before its one result", line)
             expected.append(line[2:])
         elif mark == "| " or mark == "|":
             if not expected:
-                raise _error(path, number, "a result before its details", line)
+                raise _error(path, index + 1, "a result before its details", line)
             expected.append(line[2:])
-        elif mark == "# " or mark == "#":
-            continue
         elif line == "end":
             if expected is not None and not expected:
-                raise _unanswered(path, number, line)
-            yield scenario
-            scenario = None
-        else:
-            raise _error(path, number, "a line that begins with '>', '=', '|' or '#', or 'end'", line)
-    if scenario is not None:
-        raise _error(path, last + 1, f"'end' of scenario {scenario.name}", "")
-    if not last:
-        raise _error(path, 1, "'scenario NAME'", "")
+                raise _error(path, index + 1, "'= RESULT' of the operation before", line)
+            scenario.length = index + 1 - at
+            return scenario
+        elif mark != "# " and mark != "#":
+            raise _error(path, index + 1, "a line that begins with '>', '=', '|' or '#', or 'end'", line)
+    raise _error(path, len(lines) + 1, f"'end' of scenario {scenario.name}", "")
 
 
 def _operation(path: Path, number: int, line: str) -> tuple[int, str, tuple[str, ...]]:
@@ -124,10 +132,6 @@ def _operation(path: Path, number: int, line: str) -> tuple[int, str, tuple[str,
     if match is None:
         raise _error(path, number, "'> tK OPERATION ARGUMENTS' with K 0, 1 or 2", line)
     return int(match[1]), match[2], tuple(match[3].split())
-
-
-def _unanswered(path: Path, number: int, line: str) -> TranscriptError:
-    return _error(path, number, "'= RESULT' of the operation before", line)
 
 
 def _error(path: Path, number: int, expected: str, line: str) -> TranscriptError:

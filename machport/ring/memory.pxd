@@ -50,6 +50,9 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &now);
         return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     }
+    static inline void machport_give_way(void) {
+        sched_yield();
+    }
     static inline int machport_look(const char *memory, size_t offset, uint32_t value, uint64_t nanoseconds) {
         int found = machport_load_acquire(memory, offset) != value;
         if (found || nanoseconds == 0)
@@ -85,6 +88,8 @@ cdef extern from *:
     void store_release "machport_store_release" (char *memory, size_t offset, uint32_t value) noexcept nogil
     void fence "machport_fence" () noexcept nogil
     uint32_t exchange "machport_exchange" (char *memory, size_t offset, uint32_t value) noexcept nogil
+    uint64_t now "machport_now" () noexcept nogil
+    void give_way "machport_give_way" () noexcept nogil
     bint look "machport_look" (const char *memory, size_t offset, uint32_t value, uint64_t nanoseconds) noexcept
     uint32_t get_u32 "machport_get_u32" (const char *memory, size_t offset) noexcept nogil
     void put_u32 "machport_put_u32" (char *memory, size_t offset, uint32_t value) noexcept nogil
@@ -128,6 +133,15 @@ cdef inline object readable(object data):
     if PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b"C"):
         return view
     return view.tobytes()
+
+
+cdef inline tuple readable_parts(object parts):
+    cdef tuple given = tuple(parts)
+    cdef object part
+    for part in given:
+        if not PyBytes_Check(part):
+            return tuple([readable(part) for part in given])
+    return given
 
 
 cdef inline object writable(object buffer):

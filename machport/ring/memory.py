@@ -14,6 +14,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 #: Whether this is the form with real memory order.
@@ -80,6 +82,16 @@ def map_over(memory: memoryview, size: int, descriptor: int) -> None:
     raise NotImplementedError
 
 
+def now() -> int:
+    """Nanoseconds of the monotonic clock."""
+    return time.monotonic_ns()
+
+
+def give_way() -> None:
+    """Let others have the processor, if somebody waits for it."""
+    os.sched_yield()
+
+
 def check_signals() -> None:
     """Run handlers of signals that have arrived; what they raise is raised.  The interpreter does so by itself."""
 
@@ -98,6 +110,11 @@ def put_u32(memory: memoryview, offset: int, value: int) -> None:
 def readable(data: ReadableBuffer) -> bytes | memoryview:
     """``data`` as :func:`copy_in` takes it.  May run code of the caller's, so it comes before any load."""
     return data if isinstance(data, bytes) else memoryview(data).tobytes()
+
+
+def readable_parts(parts: Sequence[ReadableBuffer]) -> Sequence[bytes | memoryview]:
+    """``parts`` as :func:`readable` gives each of them; a tuple of bytes is as it is."""
+    return [readable(part) for part in parts]
 
 
 def writable(buffer: WriteableBuffer) -> memoryview:

@@ -36,7 +36,7 @@ cdef class Ring:
     @cython.locals(size=uint64_t, head=uint64_t, tail=uint64_t, at=int64_t)
     cpdef int enqueue(self, object data) except -1
 
-    @cython.locals(size=uint64_t, head=uint64_t, tail=uint64_t, at=int64_t, target=uint64_t)
+    @cython.locals(sources=tuple, size=uint64_t, head=uint64_t, tail=uint64_t, at=int64_t, target=uint64_t)
     cpdef int enqueue_parts(self, object parts) except -1
 
     @cython.locals(head=uint64_t, tail=uint64_t, at=int64_t)

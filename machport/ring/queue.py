@@ -155,7 +155,7 @@ class Ring:
 
     def enqueue_parts(self, parts: Sequence[ReadableBuffer]) -> int:
         """Copy ``parts``, one behind the other, into the ring as one entry; answers as :meth:`enqueue` does."""
-        sources = [memory.readable(part) for part in parts]
+        sources = memory.readable_parts(parts)
         size = 0
         for source in sources:
             size += memory.length(source)

@@ -46,7 +46,9 @@ class Bootstrap:
         return entry.port
 
     def _receive(self) -> Waiter:
-        return messages.mach_msg(self.kernel, self.task, _RECEIVE, rcv_limit=_BUFFER, rcv_name=self.service)
+        waiter = messages.mach_msg(self.kernel, self.task, _RECEIVE, rcv_limit=_BUFFER, rcv_name=self.service)
+        waiter.owner = self
+        return waiter
 
     def serve(self) -> None:
         """Answer every message that has come, and wait for the next."""

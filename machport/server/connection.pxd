@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 cimport machport.ring.layout as layout
+from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Waiter
 from machport.ring.doorbell cimport Doorbell
 from machport.ring.queue cimport Ring
@@ -14,6 +15,7 @@ cdef class Channel:
     cdef public object sock
     cdef public object closer
     cdef public object client
+    cdef public Task task
     cdef public object rings
     cdef Ring _up
     cdef Ring _down

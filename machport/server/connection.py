@@ -70,6 +70,7 @@ class Channel:
     the way that its trap came.
 
     Attributes:
+        client, task: whose it is, once it has said hello.
         waiter: the call that the thread is blocked in.
         left: messages that its ``receive_many`` may still take.
         deadline: when the present phase of its call is over, by the monotonic clock.
@@ -97,6 +98,7 @@ class Channel:
         "reset",
         "rings",
         "sock",
+        "task",
         "waiter",
     )
 
@@ -108,6 +110,7 @@ class Channel:
         if rings is not None:
             self.use(rings)
         self.client: Client | None = None
+        self.task: Task | None = None
         self.waiter: Waiter | None = None
         self.left = 0
         self.deadline: float | None = None
@@ -168,8 +171,11 @@ class Channel:
     def begin(self, by_ring: bool) -> None:
         """A trap has come: the thread has read what it was answered, unless it sent this one before."""
         self.by_ring = by_ring
-        if self.delivered and (not by_ring or len(self.delivered) > _DELIVERED_MAX or not self._up.data_available()):
-            self.delivered = self._unread()
+        if self.delivered:
+            if not by_ring or not self._up.data_available():
+                self.delivered.clear()
+            elif len(self.delivered) > _DELIVERED_MAX:
+                self.delivered = self._unread()
 
     # Out
 
@@ -308,5 +314,11 @@ class Client:
         self.peer = peer
         self.task = task
         self.control = control
-        self.channels: set[Channel] = {control}
-        control.client = self
+        self.channels: set[Channel] = set()
+        self.add(control)
+
+    def add(self, channel: Channel) -> None:
+        """A channel for one of the task's threads."""
+        self.channels.add(channel)
+        channel.client = self
+        channel.task = self.task

@@ -364,8 +364,7 @@ class Daemon:
                 channel.close()
                 raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", "the daemon has no descriptor for another thread")
             undo.pop_all()
-        channel.client = client
-        client.channels.add(channel)
+        client.add(channel)
         pair.daemon_bell.arm()
         return Answer(t.THREAD.pack_answer(), descriptors=[theirs.detach(), memory], gives_descriptors=True)
 

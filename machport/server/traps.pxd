@@ -4,9 +4,11 @@ cimport cython
 from libc.stdint cimport int64_t
 
 cimport machport.abi.constants as c
+cimport machport.ring.memory as memory
 from machport.abi.traps cimport number_of
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.messages cimport abandon, collect, expire, interrupt, mach_msg
+from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Result, Waiter
 from machport.server.connection cimport Channel
 from machport.server.dispatch cimport Answer, carry_out_mach_msg, msg_answer
@@ -37,9 +39,9 @@ cdef class Traps:
     cpdef abandon(self, Channel channel)
 
     cpdef take(self, Channel channel, object payload, object descriptors)
-    @cython.locals(waiter=Waiter)
+    @cython.locals(task=Task)
     cdef _carry_out(self, Channel channel, object payload, object descriptors)
-    @cython.locals(answer=Answer)
+    @cython.locals(answer=Answer, task=Task)
     cdef _carry_out_other(self, Channel channel, int64_t number, object payload, object descriptors)
     cpdef drain(self, Channel channel)
 
@@ -53,6 +55,7 @@ cdef class Traps:
     @cython.locals(channel=Channel)
     cpdef expire(self)
 
+    @cython.locals(task=Task)
     cdef Waiter _receive_many(self, Channel channel, object payload)
     @cython.locals(result=Result, following=Waiter, option=int64_t)
     cdef _finish(self, Channel channel, Waiter waiter)

@@ -7,7 +7,6 @@ call waits has nothing to say until it is answered.  Knows channels and the kern
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from machport.kernel.kernel import Kernel
 from machport.kernel.messages import abandon, collect, expire, interrupt, mach_msg
 from machport.kernel.refusal import Refusal
 from machport.kernel.waiter import Waiter
+from machport.ring import memory
 from machport.server.bootstrap import Bootstrap
 from machport.server.connection import Channel
 from machport.server.deadlines import Deadlines
@@ -79,15 +79,15 @@ class Traps:
 
     def look(self) -> bool:
         """Serve the busy rings for a while; False when all of them are quiet and every bell is armed."""
-        end = time.monotonic_ns() + _SLICE
+        end = memory.now() + _SLICE
         while self._busy:
             served = self._turn()
             if self.broken:
                 return True
-            now = time.monotonic_ns()
+            now = memory.now()
             if not served:
                 self._retire(now)
-                os.sched_yield()
+                memory.give_way()
             if now > end:
                 return True
         return False
@@ -115,13 +115,19 @@ class Traps:
         except ProtocolError as error:
             self._cut_off(channel, error)
         if count:
-            channel.looked_at = time.monotonic_ns()
+            channel.looked_at = memory.now()
         return count
 
     def _retire(self, now: int) -> None:
         """Look no longer at rings that have been quiet; their bells are armed, unless their threads wait."""
-        quiet = [channel for channel in self._busy if now - channel.looked_at > self._spin]
-        for channel in quiet:
+        for channel in self._busy:
+            if now - channel.looked_at > self._spin:
+                break
+        else:
+            return
+        for channel in list(self._busy):
+            if now - channel.looked_at <= self._spin:
+                continue
             if channel.waiter is None and not channel.is_quiet():
                 channel.looked_at = now
                 continue
@@ -134,7 +140,7 @@ class Traps:
             self.flush(channel)
         if not channel.is_busy and channel.waiter is None:
             channel.is_busy = True
-            channel.looked_at = time.monotonic_ns()
+            channel.looked_at = memory.now()
             self._busy.append(channel)
 
     def forget(self, channel: Channel) -> None:
@@ -174,12 +180,12 @@ class Traps:
 
     def _carry_out(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
         """Carry out a trap, and answer it unless it has to wait."""
-        client = channel.client
-        assert client is not None
+        task = channel.task
+        assert task is not None
         number = number_of(payload)
         try:
             if number == MACH_MSG:
-                self._begun(channel, carry_out_mach_msg(self.kernel, client.task, payload))
+                self._begun(channel, carry_out_mach_msg(self.kernel, task, payload))
             elif number == _RECEIVE_MANY:
                 self._begun(channel, self._receive_many(channel, payload))
             else:
@@ -196,12 +202,12 @@ class Traps:
     def _carry_out_other(
         self, channel: Channel, number: int, payload: bytes | memoryview, descriptors: list[int]
     ) -> None:
-        client = channel.client
-        assert client is not None
+        task = channel.task
+        assert task is not None
         try:
             answer = self._own_calls(channel, number, payload, descriptors)
             if answer is None:
-                answer = dispatch(self.kernel, client.task, payload, descriptors)
+                answer = dispatch(self.kernel, task, payload, descriptors)
         except Refusal as refusal:
             answer = Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
         except ProtocolError:
@@ -250,16 +256,16 @@ class Traps:
 
     def _release(self) -> None:
         """Let go of what nobody has a right to any more."""
-        if self.kernel.has_released:
+        if self.kernel.released:
             for released in self.kernel.take_released():
                 self._released(released)
 
     def _changed(self, waiter: Waiter) -> None:
-        if waiter is self.bootstrap.waiter:
+        if waiter.owner is self.bootstrap:
             self.bootstrap.serve()
             return
-        channel = waiter.owner
-        if not isinstance(channel, Channel) or channel.waiter is not waiter:
+        channel: Channel | None = waiter.owner  # type: ignore[assignment]
+        if channel is None or channel.waiter is not waiter:
             return
         if waiter.result is None:
             self._arm(channel, waiter)
@@ -288,10 +294,10 @@ class Traps:
     def _receive_many(self, channel: Channel, payload: bytes | memoryview) -> Waiter:
         (option, rcv_limit, rcv_name, timeout_ms, count), _ = t.RECEIVE_MANY.unpack(payload)
         channel.left = count
-        client = channel.client
-        assert client is not None
+        task = channel.task
+        assert task is not None
         option = option & ~c.MACH_SEND_MSG | c.MACH_RCV_MSG
-        return mach_msg(self.kernel, client.task, option, b"", (), rcv_limit, rcv_name, timeout_ms)
+        return mach_msg(self.kernel, task, option, b"", (), rcv_limit, rcv_name, timeout_ms)
 
     def _finish(self, channel: Channel, waiter: Waiter) -> None:
         """Answer a ``mach_msg`` that is done; ``receive_many`` then takes what else is there."""

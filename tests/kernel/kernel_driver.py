@@ -308,7 +308,7 @@ class Actor:
 
     # Messages
 
-    def mach_msg(self, option: int, buffer: bytes = b"", **options: Any) -> Waiter:
+    def mach_msg(self, option: int, buffer: bytes | memoryview = b"", **options: Any) -> Waiter:
         return self.world.call(messages.mach_msg, self.task, option, buffer, **options)
 
     def try_send(
