@@ -1,8 +1,4 @@
-# C types for connection.py.
-
-cimport cython
-
-from machport.client.channel cimport Channel
+# C types for connection.py.  A channel is an object here: what makes channels is looked up, so that it can be another.
 
 cdef class Connection:
     cdef object __weakref__
@@ -19,5 +15,4 @@ cdef class Connection:
     cpdef tuple trap(self, object payload, object descriptors=*)
     cpdef list traps(self, object payloads, object answer_max)
     cpdef list stream(self, bytes payload)
-    @cython.locals(channel=Channel)
-    cdef Channel _channel(self)
+    cdef object _channel(self)
