@@ -1,4 +1,4 @@
-"""Builds the native ring.  Everything else about the project is in pyproject.toml."""
+"""Builds the native parts.  Everything else about the project is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from setuptools import Extension, setup
 
 setup(
     ext_modules=cythonize(
-        [Extension("machport.ring.queue", ["machport/ring/queue.py"], extra_compile_args=["-O2", "-std=c11"])],
+        [
+            Extension(f"machport.ring.{name}", [f"machport/ring/{name}.py"], extra_compile_args=["-O2", "-std=c11"])
+            for name in ("queue", "lifeline")
+        ],
         language_level=3,
         build_dir="build",
     )

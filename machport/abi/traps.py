@@ -115,6 +115,7 @@ THREAD: Final = Trap(2, "thread", "")
 TICKET: Final = Trap(3, "ticket", "task", "words")
 WATCH: Final = Trap(4, "watch", "task")
 ABANDON: Final = Trap(5, "abandon", "")
+LIFELINE: Final = Trap(6, "lifeline", "offset")
 
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")

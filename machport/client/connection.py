@@ -28,6 +28,7 @@ from machport.abi.errors import (
 from machport.carrier import packet
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.carrier.hello import Hello
+from machport.client import lifeline
 
 #: How often to try, when a daemon may end or start at the same moment.
 _ATTEMPTS = 3
@@ -169,6 +170,7 @@ class Connection:
         self.label = payload[4:].decode(errors="replace")
         self.self_name = MACH_PORT_NULL
         _connections.add(self)
+        lifeline.offer(self._control.trap)
 
     def _greet(self, hello: Hello) -> tuple[Control, bytes]:
         """Connect and say hello; again if the daemon was just about to end for want of tasks."""

@@ -98,6 +98,12 @@ class Channel:
             raise ProtocolError(f"a trap of {len(received[0])} bytes; the longest has {packet.TRAP_MAX}")
         return received
 
+    def has_more(self) -> bool:
+        """Whether a trap waits to be read, and may be: nobody asks twice before the first answer is written."""
+        with contextlib.suppress(OSError):
+            return self.outbox is None and bool(self.sock.recv(1, socket.MSG_PEEK))
+        return False
+
     def send(self, answer: Answer) -> bool:
         """Write an answer, or keep it until the socket is writable; whether it is written.
 

@@ -34,6 +34,7 @@ from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer, attest
+from machport.server.deaths import Deaths
 from machport.server.dispatch import Answer, OpenFile, dispatch, msg_answer
 
 _log: Final = logging.getLogger("machport.daemon")
@@ -43,6 +44,8 @@ _WRITE: Final = selectors.EVENT_WRITE
 _DESCRIPTOR_RESERVE: Final = 64
 #: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
 _LONGEST_SLEEP: Final = 3600.0
+#: Traps of a dead thread that are still carried out; an honest one has one, and perhaps takes it back.
+_LAST_TRAPS: Final = 64
 #: Deadlines of calls that were served before, which are kept until they would come or are more than this.
 _STALE_DEADLINES: Final = 1000
 
@@ -72,6 +75,7 @@ class Daemon:
         self._selector.register(listener, _READ, lambda _: self._accept())
         self._closer = Closer()
         self._children = Children(self.kernel, self._register, self._let_go)
+        self._deaths = Deaths(self._register, self._lay_to_rest)
         limit = _raise_descriptor_limit()
         self._descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -118,6 +122,7 @@ class Daemon:
                 channel.shut()
         for client in clients:
             self._end(client, "the daemon stops")
+        self._deaths.close()
         self._selector.close()
         self._listener.close()
         os.close(self._spare)
@@ -256,6 +261,7 @@ class Daemon:
         _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
         self._selector.unregister(client.peer.pidfd)
         os.close(client.peer.pidfd)
+        self._deaths.forget(client)
         channels = list(client.channels)
         for channel in channels:
             # None of them may be given what another had not read.
@@ -266,6 +272,17 @@ class Daemon:
             tasks.task_terminate(self.kernel, client.task)
         self._children.end_all_of(client.task)
         self._check_idle()
+
+    def _lay_to_rest(self, client: Client) -> None:
+        """A process has executed its last instruction: what it sent before it counts, and then its task ends."""
+        for channel in list(client.channels):
+            # A child that it forked may hold the socket and write for ever.
+            for _ in range(_LAST_TRAPS):
+                if channel not in client.channels or not channel.has_more():
+                    break
+                self._serve(channel, _READ)
+                self._settle()
+        self._end(client, "its threads have ended")
 
     def _check_idle(self) -> None:
         if not self._clients:
@@ -363,6 +380,8 @@ class Daemon:
                 return self._children.ticket(client.task, t.TICKET.unpack(payload)[0][0])
             if number == t.WATCH.number:
                 return self._children.watch(client.task, t.WATCH.unpack(payload)[0][0], descriptors)
+            if number == t.LIFELINE.number:
+                return self._deaths.watch(client, t.LIFELINE.unpack(payload)[0][0], descriptors)
             if number == t.TASK_CREATE.number:
                 return self._children.create(client.task, t.TASK_CREATE.unpack(payload)[0][0])
         except Refusal as refusal:
