@@ -70,10 +70,10 @@ def is_slack(descriptor: int, offset: int) -> bool:
 
 
 def threads_left(process: int) -> int:
-    """How many threads are in the list of a process whose first thread has let go of its memory; 0 if that has not.
+    """How many threads are in the list of a process whose first thread is exiting; 0 if that is not.
 
-    A thread is in the list until it has ended altogether, the first one until the process has.  Nothing here refers
-    to memory of the process: whoever lets go of it last has to take it down.
+    A thread that is exiting never returns to its program, and starts no thread.  It is in the list until it has ended
+    altogether, and the first one until the whole process has.
 
     Raises:
         OSError: it cannot be seen.

@@ -147,31 +147,41 @@ cdef extern from *:
         syscall(SYS_futex, (void *)(uintptr_t)words->waited[index].address, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     }
 
-    /* A thread lets go of its memory some microseconds after its sign, which is less than a sleep takes. */
-    #define MACHPORT_GLANCES 16
+    /* Fields of a stat file behind the name of the program, which may contain anything but the last parenthesis. */
+    #define MACHPORT_FLAGS 7
+    #define MACHPORT_THREADS 18
+    #define MACHPORT_EXITING 4
 
-    /* From the field behind the name to the number of threads. */
-    #define MACHPORT_STAT_FIELDS 18
-
-    static int machport_threads_left(int process) {
-        char path[40], text[1024], *field;
-        int stat, count = 0;
-        snprintf(path, sizeof path, "/proc/%d/exe", process);
-        for (int tries = 0; readlink(path, text, sizeof text) >= 0; tries++) {
-            if (tries == MACHPORT_GLANCES) return 0;
-        }
-        if (errno != ENOENT) return -errno;
-        snprintf(path, sizeof path, "/proc/%d/stat", process);
-        stat = open(path, O_RDONLY | O_CLOEXEC);
+    static int machport_read_stat(int process, unsigned long *flags, int *threads) {
+        char text[1024];
+        snprintf(text, sizeof text, "/proc/%d/stat", process);
+        int stat = open(text, O_RDONLY | O_CLOEXEC);
         if (stat < 0) return -errno;
         ssize_t length = read(stat, text, sizeof text - 1);
+        int error = errno;
         close(stat);
-        text[length < 0 ? 0 : length] = 0;
-        /* The name may contain anything but this. */
-        field = strrchr(text, ')');
-        for (int i = 0; i < MACHPORT_STAT_FIELDS && field != NULL; i++) field = strchr(field + 1, ' ');
-        if (field != NULL) count = atoi(field);
-        return count > 0 ? count : -ESRCH;
+        if (length < 0) return -error;
+        text[length] = 0;
+        char *field = strrchr(text, ')');
+        for (int i = 1; field != NULL && i <= MACHPORT_THREADS; i++) {
+            field = strchr(field + 1, ' ');
+            if (field != NULL && i == MACHPORT_FLAGS) *flags = strtoul(field, NULL, 10);
+        }
+        if (field == NULL) return -EPROTO;
+        *threads = atoi(field);
+        return 0;
+    }
+
+    static int machport_threads_left(int process) {
+        unsigned long flags = 0;
+        int threads = 0, error;
+        Py_BEGIN_ALLOW_THREADS
+        error = machport_read_stat(process, &flags, &threads);
+        /* Counted again: as long as it was not exiting, it could start another. */
+        if (error == 0 && (flags & MACHPORT_EXITING)) error = machport_read_stat(process, &flags, &threads);
+        else threads = 0;
+        Py_END_ALLOW_THREADS
+        return error != 0 ? error : threads;
     }
     """
     ctypedef struct words "struct machport_words":

@@ -90,5 +90,5 @@ def wake(words: Any, index: int) -> None:
 
 
 def threads_left(process: int) -> int:
-    """How many threads a process has whose first thread has let go of its memory; 0 if that has not."""
+    """How many threads a process has whose first thread is exiting; 0 if that is not."""
     return -errno.ENOSYS

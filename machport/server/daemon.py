@@ -274,7 +274,7 @@ class Daemon:
         self._check_idle()
 
     def _lay_to_rest(self, client: Client) -> None:
-        """A process has executed its last instruction: what it sent before it counts, and then its task ends."""
+        """A process runs its program no more: what it sent before counts, and then its task ends."""
         for channel in list(client.channels):
             # A child that it forked may hold the socket and write for ever.
             for _ in range(_LAST_TRAPS):

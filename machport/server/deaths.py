@@ -2,21 +2,22 @@
 
 A thread at a time waits for up to 127 lifelines.  One that goes slack is a sign, and a sign is only a reason to look:
 it comes as well when a thread ended and its process did not, when another program was started, and when a client has
-written into its page.  The process is dead *if none of its threads has an address space any more*, which the system
-shows as a program (``exe``) that is not there.  That is what a thread gives up right after its robust mutexes, before
-the memory is taken down, and never gets back.
+written into its page.  A process is dead *if none of its threads can return to its program*: it will send nothing more.
 
-Why no living process is taken for dead.  First the threads are listed, and each is seen to have no memory.  Such a
-thread runs no instruction of its program and starts no thread.  Then they are counted, then listed again.  If both
-lists are the same, then all in it were there when they were counted; if the count is their number, nobody else was.
+Why no living process is taken for dead.  A thread that is exiting, by its flags, or has no address space any more,
+which shows as a program (``exe``) that is not there, neither runs its program again nor starts a thread.  If the first
+thread is exiting and the threads are then counted and are one, that is all.  Otherwise they are listed, each is seen
+to have no memory, they are counted, and listed again.  If both lists are the same, all in it were there when they were
+counted; and if the count is their number, nobody else was.
 
-Why no dead one is missed.  A look can come too soon: the other threads of the process still have to notice, and the
-first one gives up its memory a moment after its sign.  So several looks are taken, ever later; after the last one the
-sign was false, or the death is a slow one.  The pidfd is watched all the time and tells the truth in either case.
+Why no dead one is missed.  A look can come too soon: the other threads of the process still have to notice.  So
+several looks are taken, ever later; after the last one the sign was false, or the death is a slow one.  The pidfd is
+watched all the time and tells the truth in either case.
 
-Why a look costs nobody anything.  It must not read what refers to the process's memory while it still has some: whoever
-lets go of memory last takes it down, and that would be the daemon.  A link does not, and the one file that is read
-belongs to a thread that has none.  A look ends at the first thread that lives.
+Why the loop does not look by itself.  Who reads the flags of a thread holds its memory meanwhile, and whoever lets go
+of memory last takes it down.  That happens if the process gives it up within those microseconds; then a watcher takes
+its time, and the deaths that it watches for are seen by pidfd.  With many threads dying it would happen often, so
+of them only the link is read, which holds nothing; the first one's flags are read when its sign has come.
 
 A client has one lifeline, and it gives one sign.  What a client writes into its page makes the daemon look at
 that client's process a few times, and then no more.
@@ -46,6 +47,8 @@ _log: Final = logging.getLogger("machport.daemon")
 _FIRST_PAUSE: Final = 0.00005
 #: Looks at a process that gave a sign.  The last one comes four tenths of a second after the first.
 _LOOKS: Final = 14
+#: Seconds that a thread may take to end: it could be taking down the memory of a client.
+_PATIENCE: Final = 1.0
 #: Lifelines that one thread waits for; the system allows 128 words.
 _LINES: Final = 127
 
@@ -68,7 +71,7 @@ class Deaths:
 
     Args:
         register: call back when a descriptor is readable.
-        died: called, by that callback, with a client whose process has executed its last instruction.
+        died: called, by that callback, with a client whose process runs its program no more.
     """
 
     def __init__(
@@ -189,7 +192,7 @@ class Watcher:
         """End the thread."""
         self._orders.append(None)
         self._watch.ring()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         while self._obey():
@@ -238,7 +241,7 @@ class Watcher:
 
 
 def is_dead(process: int) -> bool:
-    """Whether no thread of a process can execute another instruction of its program.
+    """Whether no thread of a process can return to its program.
 
     False also where that cannot be seen: the process is gone altogether, or hidden.
     """

@@ -319,7 +319,7 @@ def test_words_leave_no_mapping_behind(hostile: tuple[mmap.mmap, int]) -> None:
     assert sum(name in line for line in Path("/proc/self/maps").read_text().splitlines()) == 1
 
 
-def test_threads_left_are_those_of_a_process_whose_first_thread_has_no_memory(hold: Callable[..., Holder]) -> None:
+def test_threads_left_are_those_of_a_process_whose_first_thread_is_exiting(hold: Callable[..., Holder]) -> None:
     holder = hold()
     assert lifeline.threads_left(holder.pid) == 0
     holder.kill()
