@@ -17,19 +17,16 @@ from machport.abi.errors import MachError
 
 
 class _Lifeline(NamedTuple):
-    pid: int
     descriptor: int
     file: tuple[int, int]
     offset: int
 
     @property
     def holds(self) -> bool:
-        """Whether it is this process's, its thread lives, and the descriptor was not closed behind our back."""
+        """Whether its thread lives, and the descriptor was not closed behind our back."""
         # Imported only where a task is joined: the package must load fast.
         from machport.ring import lifeline
 
-        if self.pid != os.getpid():
-            return False
         with contextlib.suppress(OSError):
             return _file_of(self.descriptor) == self.file and not lifeline.is_slack(self.descriptor, self.offset)
         return False
@@ -45,19 +42,36 @@ def offer(trap: Callable[[bytes, Sequence[int]], object]) -> None:
     Args:
         trap: carries a trap on the connection of a task.
     """
-    with contextlib.suppress(OSError, MachError), _lock:
-        held = _hold()
-        trap(t.LIFELINE.pack(held.offset), [held.descriptor])
+    with contextlib.suppress(OSError, MachError):
+        with _lock:
+            held = _hold()
+        if held is not None:
+            trap(t.LIFELINE.pack(held.offset), [held.descriptor])
 
 
-def _hold() -> _Lifeline:
+def _hold() -> _Lifeline | None:
+    """The lifeline of this process, made now if there is none."""
     global _held
     from machport.ring import lifeline
 
-    if _held is None or not _held.holds:
-        descriptor, offset = lifeline.hold()
-        _held = _Lifeline(os.getpid(), descriptor, _file_of(descriptor), offset)
+    if _held is not None and _held.holds:
+        return _held
+    if _held is not None and threading.get_native_id() != os.getpid():
+        # Its page stays mapped.  Threads that come and go may not each leave one behind.
+        return None
+    _let_go()
+    descriptor, offset = lifeline.hold()
+    _held = _Lifeline(descriptor, _file_of(descriptor), offset)
     return _held
+
+
+def _let_go() -> None:
+    """Close the descriptor, unless it is another file's by now."""
+    global _held
+    held, _held = _held, None
+    with contextlib.suppress(OSError):
+        if held is not None and _file_of(held.descriptor) == held.file:
+            os.close(held.descriptor)
 
 
 def _file_of(descriptor: int) -> tuple[int, int]:
@@ -67,12 +81,9 @@ def _file_of(descriptor: int) -> tuple[int, int]:
 
 def _after_fork() -> None:
     """In a forked child: the lifeline is its parent's, and its page is not mapped here."""
-    global _held, _lock
+    global _lock
     _lock = threading.Lock()
-    held, _held = _held, None
-    with contextlib.suppress(OSError):
-        if held is not None and _file_of(held.descriptor) == held.file:
-            os.close(held.descriptor)
+    _let_go()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -100,9 +100,12 @@ class Channel:
 
     def has_more(self) -> bool:
         """Whether a trap waits to be read, and may be: nobody asks twice before the first answer is written."""
-        with contextlib.suppress(OSError):
+        try:
             return self.outbox is None and bool(self.sock.recv(1, socket.MSG_PEEK))
-        return False
+        except OSError as error:
+            # The socket tells once.
+            self.reset |= error.errno == errno.ECONNRESET
+            return False
 
     def send(self, answer: Answer) -> bool:
         """Write an answer, or keep it until the socket is writable; whether it is written.

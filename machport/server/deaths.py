@@ -49,6 +49,8 @@ _FIRST_PAUSE: Final = 0.00005
 _LOOKS: Final = 14
 #: Seconds that a thread may take to end: it could be taking down the memory of a client.
 _PATIENCE: Final = 1.0
+#: More than there is in the fdinfo of a pidfd.
+_INFO_SIZE: Final = 1024
 #: Lifelines that one thread waits for; the system allows 128 words.
 _LINES: Final = 127
 
@@ -88,22 +90,20 @@ class Deaths:
         """Watch the lifeline that a client gives.
 
         Raises:
-            Refusal: it is none, or the client has one, or it would be of no use here; its pidfd is watched as ever.
+            Refusal: it is none, or the client has one, or it cannot be watched here; its pidfd is, as ever.
         """
         if client in self._lines or len(descriptors) != 1:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "lifeline", "a task has one lifeline, which is one file")
         process = _number_in_proc(client.peer.pidfd)
+        if process <= 0:
+            raise Refusal(c.KERN_FAILURE, "lifeline", "the process has no number in /proc")
         try:
-            # What cannot be looked at now could not be later: procfs hides it, or numbers it otherwise.  And what was
-            # looked at once is found in half the time when it counts.
-            os.readlink(f"/proc/{process}/exe")
-            os.stat(f"/proc/{process}/stat")
             word = lifeline.Word(descriptors[0], offset)
             watcher = self._find_watcher()
         except ValueError as error:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "lifeline", str(error)) from None
         except (OSError, RuntimeError) as error:
-            raise Refusal(c.KERN_FAILURE, "lifeline", f"the process's end cannot be seen early: {error}") from None
+            raise Refusal(c.KERN_FAILURE, "lifeline", f"lifelines cannot be watched here: {error}") from None
         line = self._lines[client] = Line(client, process, word, watcher)
         watcher.lines += 1
         watcher.order(line.word, line)
@@ -212,9 +212,11 @@ class Watcher:
             if order is None:
                 return False
             word, line = order
-            if line is not None:
+            if line is not None and can_be_seen(line.process):
                 self._lines[word] = line
                 self._watch.add(word)
+            elif line is not None:
+                self._tell(line, False)
             elif self._lines.pop(word, None) is not None:
                 self._watch.remove(word)
         return True
@@ -238,6 +240,22 @@ class Watcher:
         else:
             pause = _FIRST_PAUSE * 2 ** (line.looks - 1)
             heapq.heappush(self._looks, (time.monotonic() + pause, next(self._order), line))
+
+
+def can_be_seen(process: int) -> bool:
+    """Whether a look at a process will show anything: procfs may hide it.
+
+    What was looked at once, the system finds in half the time when it counts.
+    """
+    try:
+        os.stat(f"/proc/{process}/stat")
+        os.readlink(f"/proc/{process}/exe")
+    except FileNotFoundError as error:
+        # What is there and has no program is dying already.
+        return str(error.filename).endswith("exe")
+    except OSError:
+        return False
+    return True
 
 
 def is_dead(process: int) -> bool:
@@ -270,9 +288,10 @@ def _has_memory(exe: str) -> bool:
 
 
 def _number_in_proc(pidfd: int) -> int:
-    """The number of a process in the process namespace of /proc; 0 or less if it has none there."""
-    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as info:
-        for line in info:
-            if line.startswith(b"Pid:"):
-                return int(line[4:])
-    return 0
+    """The number of a process in the process namespace of /proc; 0 or less if it has none there, or is gone."""
+    info = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fields = os.read(info, _INFO_SIZE).split()
+    finally:
+        os.close(info)
+    return int(fields[fields.index(b"Pid:") + 1]) if b"Pid:" in fields else 0

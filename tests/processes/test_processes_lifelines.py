@@ -283,7 +283,7 @@ def test_a_process_in_a_process_namespace_of_its_own_is_dead(loop: Loop, new_vic
     probe = subprocess.run([sys.executable, "-c", f"import ctypes, sys\n{enter}print('entered')"], capture_output=True)
     if not probe.stdout:
         pytest.skip("process namespaces are not permitted here")
-    victim = new_victim(before=enter + "if os.fork(): os.wait(); os._exit(0)")
+    victim = new_victim(before=enter + "if os.fork(): idle()")
     assert victim.pid != victim.process.pid
     client = loop.watch(victim)
     victim.signal(signal.SIGKILL)
@@ -335,8 +335,9 @@ def test_a_hostile_word_is_looked_at_once_and_costs_nobody_else_anything(
 ) -> None:
     hostile, honest = new_victim(), new_victim()
     hasty_loop.watch(hostile)
-    client = hasty_loop.watch(honest)
     os.pwrite(hostile.memory, bytes(4), hostile.offset)
+    # Nobody was woken for that, but here the words are looked at.
+    client = hasty_loop.watch(honest)
     assert hasty_loop.wait_for_verdicts() == []
     os.pwrite(hostile.memory, _HELD, hostile.offset)
     os.pwrite(hostile.memory, bytes(4), hostile.offset)
@@ -375,13 +376,24 @@ def test_room_of_clients_that_are_gone_is_used_again(loop: Loop, new_victim: New
     assert threading.active_count() == before + 1
 
 
-def test_a_process_that_cannot_be_seen_is_refused(loop: Loop, new_victim: NewVictim) -> None:
-    """Its pidfd is all there is, then."""
+def test_a_process_that_is_gone_is_refused(loop: Loop, new_victim: NewVictim) -> None:
     victim = new_victim()
     victim.signal(signal.SIGKILL)
     victim.process.wait(PATIENCE)
-    with pytest.raises(Refusal, match="cannot be seen"):
+    with pytest.raises(Refusal, match="no number in /proc"):
         loop.watch(victim)
+
+
+def test_a_process_that_procfs_hides_is_not_watched_and_not_dead(
+    hasty_loop: Loop, new_victim: NewVictim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pidfd is all there is, then."""
+    victim, hidden = new_victim(), new_victim()
+    hidden.signal(signal.SIGKILL)
+    hidden.process.wait(PATIENCE)
+    monkeypatch.setattr(deaths, "_number_in_proc", lambda pidfd: hidden.pid)
+    hasty_loop.watch(victim)
+    assert hasty_loop.wait_for_verdicts() == []
 
 
 # With a daemon
@@ -438,7 +450,7 @@ def test_a_forked_child_has_a_lifeline_of_its_own_and_does_not_let_go_of_its_par
         "pid = os.fork()\n"
         "if pid == 0:\n"
         "    own = machport.Task(label='child')\n"
-        "    os._exit(lifeline._held.pid == os.getpid() and lifeline._held.holds and lifeline._held != theirs)"
+        "    os._exit(lifeline._held.holds and lifeline._held != theirs)"
     )
     assert client.do("os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])") == 1
     assert client.do("lifeline._held is theirs and theirs.holds")
@@ -463,6 +475,20 @@ def test_the_lifeline_of_a_thread_that_ended_is_replaced_by_the_next_task(new_cl
     client.do("while lifeline._held.holds: pass")
     client.do("second = machport.Task(label='second')")
     assert client.do("lifeline._held.holds")
+
+
+def test_threads_that_come_and_go_leave_one_lifeline_behind(new_client: NewClient) -> None:
+    client = new_client("client")
+    client.do("from machport.client import lifeline; lifeline._held = None")
+    client.do(
+        "def join():\n"
+        "    thread = threading.Thread(target=lambda: machport.Task(label='of a thread').allocate())\n"
+        "    thread.start(); thread.join()\n"
+    )
+    client.do("join(); first = lifeline._held")
+    client.do("while lifeline._held.holds: pass")
+    client.do("[join() for _ in range(5)]")
+    assert client.do("lifeline._held is first")
 
 
 def lifeline_page(size: int = mmap.PAGESIZE, seals: int = _SEALS, word: bytes = _HELD) -> int:

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -165,6 +166,16 @@ def test_a_forked_child_neither_holds_nor_lets_go_of_its_parents_word() -> None:
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
+    assert watch.wait(0) == []
+    assert len(watch) == 1
+    os.close(memory)
+
+
+def test_a_child_that_shares_memory_until_it_starts_a_program_does_not_let_go_of_its_parents_word() -> None:
+    memory, offset = lifeline.hold()
+    watch = watch_of(Word(memory, offset))
+    subprocess.run(["true"], check=True)
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
     assert watch.wait(0) == []
     assert len(watch) == 1
     os.close(memory)
