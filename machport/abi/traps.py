@@ -122,6 +122,7 @@ THREAD: Final = Trap(2, "thread", "")
 TICKET: Final = Trap(3, "ticket", "task", "words")
 WATCH: Final = Trap(4, "watch", "task")
 ABANDON: Final = Trap(5, "abandon", "")
+LIFELINE: Final = Trap(6, "lifeline", "offset")
 WIDEN: Final = Trap(7, "widen", "")
 RECEIVE_MANY: Final = Trap(8, "receive_many", "option rcv_limit rcv_name timeout count")
 

@@ -22,6 +22,7 @@ cdef class Channel:
     cdef object _early
     cdef bint _wants_wide
     cdef public bint under_way
+    cdef readonly bint closed
 
     @cython.locals(size=int64_t)
     cpdef tuple trap(self, object payload, object descriptors=*)

@@ -45,6 +45,7 @@ class Channel:
         "_thread_bell",
         "_up",
         "_wants_wide",
+        "closed",
         "under_way",
     )
 
@@ -55,6 +56,7 @@ class Channel:
         self._early: Answer | None = None
         self._wants_wide = False
         self.under_way = False
+        self.closed = False
 
     def trap(self, payload: Payload, descriptors: Sequence[int] = _NONE) -> Answer:
         """Carry one trap, and wait for its answer.
@@ -135,11 +137,8 @@ class Channel:
         packet.send(self._sock, t.INTERRUPT.pack())
 
     def close(self) -> None:
+        self.closed = True
         self._sock.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._sock.fileno() < 0
 
     def __del__(self) -> None:
         self.close()

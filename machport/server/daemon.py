@@ -30,6 +30,7 @@ from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer, attest
+from machport.server.deaths import Deaths
 from machport.server.dispatch import Answer, OpenFile
 from machport.server.traps import Traps
 
@@ -40,9 +41,11 @@ _WRITE: Final = select.EPOLLOUT
 _DESCRIPTOR_RESERVE: Final = 64
 #: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
 _LONGEST_SLEEP: Final = 3600.0
+#: Packets of a dead process that are still carried out.
+_LAST_PACKETS: Final = 64
 #: Numbers of the calls that the daemon carries out itself.
 _OWN_CALLS: Final = frozenset(
-    trap.number for trap in (t.INTERRUPT, t.ABANDON, t.THREAD, t.WIDEN, t.TICKET, t.WATCH, t.TASK_CREATE)
+    trap.number for trap in (t.INTERRUPT, t.ABANDON, t.THREAD, t.WIDEN, t.TICKET, t.WATCH, t.LIFELINE, t.TASK_CREATE)
 )
 #: What is called with the events of a descriptor.
 Callback = Callable[[int], object]
@@ -70,6 +73,7 @@ class Daemon:
         self._register(listener, lambda _: self._accept())
         self._closer = Closer()
         self._children = Children(self.kernel, self._register, self._let_go)
+        self._deaths = Deaths(self._register, self._lay_to_rest)
         limit = _raise_descriptor_limit()
         self._descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -130,6 +134,7 @@ class Daemon:
                 channel.shut()
         for client in clients:
             self._end(client, "the daemon stops", drain=False)
+        self._deaths.close()
         self._epoll.close()
         self._listener.close()
         os.close(self._spare)
@@ -248,6 +253,7 @@ class Daemon:
         _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
         self._unregister(client.peer.pidfd)
         os.close(client.peer.pidfd)
+        self._deaths.forget(client)
         channels = list(client.channels)
         if drain:
             for channel in channels:
@@ -261,6 +267,17 @@ class Daemon:
             tasks.task_terminate(self.kernel, client.task)
         self._children.end_all_of(client.task)
         self._check_idle()
+
+    def _lay_to_rest(self, client: Client) -> None:
+        """A process runs its program no more: what it sent before counts, and then its task ends."""
+        for channel in list(client.channels):
+            # A child that it forked may hold the socket and write for ever.
+            for _ in range(_LAST_PACKETS):
+                if channel not in client.channels or not channel.has_more():
+                    break
+                self._serve(channel, _READ)
+                self._settle()
+        self._end(client, "its threads have ended")
 
     def _check_idle(self) -> None:
         if not self._clients:
@@ -345,6 +362,8 @@ class Daemon:
             return self._children.ticket(client.task, t.TICKET.unpack(payload)[0][0])
         if number == t.WATCH.number:
             return self._children.watch(client.task, t.WATCH.unpack(payload)[0][0], descriptors)
+        if number == t.LIFELINE.number:
+            return self._deaths.watch(client, t.LIFELINE.unpack(payload)[0][0], descriptors)
         if number == t.TASK_CREATE.number:
             return self._children.create(client.task, t.TASK_CREATE.unpack(payload)[0][0])
         raise ProtocolError("a call that is not made this way")

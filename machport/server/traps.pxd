@@ -24,8 +24,9 @@ cdef class Traps:
     cdef object _released
     cdef list _busy
     cdef int64_t _spin
+    cdef int64_t _now
 
-    @cython.locals(end=int64_t, now=int64_t, served=int64_t)
+    @cython.locals(end=int64_t, served=int64_t)
     cpdef bint look(self) except -1
     @cython.locals(channel=Channel, served=int64_t)
     cdef int64_t _turn(self) except -1

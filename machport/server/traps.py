@@ -74,21 +74,24 @@ class Traps:
         self._released = released
         self._busy: list[Channel] = []
         self._spin = spin_ns()
+        #: When the rings were last looked at.
+        self._now = 0
 
     # Looking at rings
 
     def look(self) -> bool:
         """Serve the busy rings for a while; False when all of them are quiet and every bell is armed."""
-        end = memory.now() + _SLICE
+        self._now = memory.now()
+        end = self._now + _SLICE
         while self._busy:
             served = self._turn()
             if self.broken:
                 return True
-            now = memory.now()
+            self._now = memory.now()
             if not served:
-                self._retire(now)
+                self._retire(self._now)
                 memory.give_way()
-            if now > end:
+            if self._now > end:
                 return True
         return False
 
@@ -115,7 +118,7 @@ class Traps:
         except ProtocolError as error:
             self._cut_off(channel, error)
         if count:
-            channel.looked_at = memory.now()
+            channel.looked_at = self._now
         return count
 
     def _retire(self, now: int) -> None:
@@ -138,7 +141,9 @@ class Traps:
         """The channel's bell rang, or its thread is about to speak: look at its rings from now on."""
         if channel.outbox:
             self.flush(channel)
-        if not channel.is_busy and channel.waiter is None:
+        if channel.is_busy:
+            channel.looked_at = self._now
+        elif channel.waiter is None:
             channel.is_busy = True
             channel.looked_at = memory.now()
             self._busy.append(channel)
