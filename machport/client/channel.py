@@ -17,7 +17,7 @@ from machport.abi.traps import Buffer, Payload, is_last, number_of
 from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
 from machport.carrier.spinning import after_sleep, spin_ns
-from machport.ring import layout
+from machport.ring import layout, memory
 
 #: The bytes of an answer, and the descriptors that came with it.
 Answer = tuple[Buffer, Sequence[int]]
@@ -227,6 +227,8 @@ class Channel:
         while True:
             size = up.next_size()
             if size > 0:
+                # A handler that raises now leaves the answer unread; a moment later it would take it along.
+                memory.check_signals()
                 return up.dequeue(), _NONE  # type: ignore[return-value]
             if size == 0:
                 # It did not fit, or brings a descriptor.  It counts as read when this entry is taken.

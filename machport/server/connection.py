@@ -265,7 +265,7 @@ class Channel:
         try:
             packet.send_parts(self.sock, answer.parts, answer.descriptors)
         except BlockingIOError:
-            if not answer.gives_descriptors:
+            if answer.descriptors and not answer.gives_descriptors:
                 # These files may be closed, and their numbers be those of others, before it is written.
                 answer.descriptors = [os.dup(descriptor) for descriptor in answer.descriptors]
                 answer.gives_descriptors = True

@@ -19,7 +19,8 @@ cdef class Traps:
     cdef public object bootstrap
     cdef public object deadlines
     cdef public object broken
-    cdef object _own_calls
+    cdef public int64_t descriptor_limit
+    cdef dict _own_calls
     cdef object _wait_writable
     cdef object _released
     cdef list _busy
