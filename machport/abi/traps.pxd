@@ -69,3 +69,18 @@ cpdef MsgTrap unpack_msg(object trap)
     count=int64_t, simple=MsgAnswer
 )
 cpdef MsgAnswer unpack_msg_answer(object answer)
+
+@cython.final
+cdef class Batch:
+    cdef readonly Py_ssize_t count
+    cdef readonly Py_ssize_t sent
+    cdef object _trap
+    cdef Py_ssize_t _at
+
+    @cython.locals(size=Py_ssize_t)
+    cpdef object next(self)
+
+@cython.locals(answers=list, at=Py_ssize_t, end=Py_ssize_t, size=Py_ssize_t)
+cpdef list unpack_msg_answers(object entry)
+@cython.locals(memory=Address, count=Py_ssize_t, size=Py_ssize_t, index=Py_ssize_t)
+cdef Py_ssize_t _answer_size(object entry, Py_ssize_t at, Py_ssize_t end) except -1

@@ -141,6 +141,8 @@ ABANDON: Final = Trap(5, "abandon", "")
 LIFELINE: Final = Trap(6, "lifeline", "offset")
 WIDEN: Final = Trap(7, "widen", "")
 RECEIVE_MANY: Final = Trap(8, "receive_many", "option rcv_limit rcv_name timeout count")
+#: The words are the sizes of the messages, which stand behind them; the answer says how many of them were sent.
+SEND_MANY: Final = Trap(9, "send_many", "words", "sent code")
 
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")
@@ -194,6 +196,7 @@ SET_SPECIAL_PORT: Final = Trap(3410, "task_set_special_port", "task which port")
 MACH_MSG: Final = 31
 _MSG_SIZE: Final = 28
 _MSG_ANSWER_SIZE: Final = 24
+_BATCH_HEAD: Final = 8
 #: Stands for the size of memory that the sender could not read.
 _UNREADABLE: Final = 0xFFFFFFFF
 
@@ -323,8 +326,82 @@ def msg_answer_parts(
 SENT: Final = w.pack_header(0, 0, 0, 0, 0, 0)
 
 
+def pack_send_many(buffers: Sequence[bytes]) -> bytes:
+    """A trap that sends messages one behind the other, up to the first that cannot be sent."""
+    sizes = [len(buffer) for buffer in buffers]
+    return b"".join([_NUMBER.pack(SEND_MANY.number), _NUMBER.pack(len(sizes)), _pack_words(sizes), *buffers])
+
+
+class Batch:
+    """The messages of a ``send_many``, one taken after the other."""
+
+    __slots__ = ("_at", "_trap", "count", "sent")
+
+    def __init__(self, trap: Buffer) -> None:
+        """Read a trap.
+
+        Raises:
+            ProtocolError: sizes that do not add up to the bytes that are there.
+        """
+        self._trap = trap
+        self.sent = 0
+        length = len(trap)
+        self.count = w.u32(w.address(trap), 4) if length >= _BATCH_HEAD else -1
+        if not 0 <= self.count <= (length - _BATCH_HEAD) // 4:
+            raise ProtocolError("send_many: more messages than there are sizes")
+        self._at = _BATCH_HEAD + 4 * self.count
+        end = self._at
+        for index in range(self.count):
+            end += w.u32(w.address(trap), _BATCH_HEAD + 4 * index)
+        if end != length:
+            raise ProtocolError(f"send_many: sizes add up to {end} bytes, and {length} are there")
+
+    def next(self) -> Buffer | None:
+        """The message after those that were sent; None if that is all."""
+        if self.sent == self.count:
+            return None
+        size = w.u32(w.address(self._trap), _BATCH_HEAD + 4 * self.sent)
+        self._at += size
+        self.sent += 1
+        return w.part(self._trap, self._at - size, self._at)
+
+
+def unpack_msg_answers(entry: Buffer) -> list[MsgAnswer]:
+    """Answers of ``mach_msg`` that stand one behind the other.
+
+    Raises:
+        ProtocolError: as ``unpack_msg``.
+    """
+    answers = []
+    at, end = 0, len(entry)
+    while at < end:
+        size = _answer_size(entry, at, end)
+        if at == 0 and size == end:
+            answers.append(unpack_msg_answer(entry))
+        else:
+            answers.append(unpack_msg_answer(w.part(entry, at, at + size)))
+        at += size
+    return answers
+
+
+def _answer_size(entry: Buffer, at: int, end: int) -> int:
+    """Bytes of the answer at ``at``; what is behind it if it is none."""
+    if end - at < _MSG_ANSWER_SIZE:
+        return end - at
+    memory = w.address(entry)
+    count = w.u32(memory, at + 20)
+    size = _MSG_ANSWER_SIZE + w.u32(memory, at + 8) + w.u32(memory, at + 12)
+    if count:
+        if count > (end - at - _MSG_ANSWER_SIZE) // 4:
+            return end - at
+        size += 4 * count
+        for index in range(count):
+            size += w.u32(memory, at + _MSG_ANSWER_SIZE + 4 * index)
+    return min(size, end - at)
+
+
 def is_last(answer: Buffer) -> bool:
-    """Whether an answer to ``receive_many`` ends it: it has no message."""
+    """Whether an answer to ``receive_many`` ends it: nothing but an answer without a message."""
     return len(answer) < _MSG_ANSWER_SIZE or not w.u32(w.address(answer), 4)
 
 

@@ -230,8 +230,8 @@ class SendRight(Right):
     def send_many(self, bodies: Sequence[bytes | bytearray | memoryview], *, id: int = 0) -> int:
         """Send many messages without waiting for one before the next goes; how many, once each was sent.
 
-        They arrive in their order.  Every result is looked at; those behind one that fails are sent all the same.
-        If another thread interrupts a send that waits for room, that message may come behind the others.
+        They arrive in their order.  Every result is looked at.  If another thread interrupts the sending of a long one
+        that waits for room, that message may come behind the others.
 
         Raises:
             DeadPort: the port is dead, or died; the text says how many messages were sent.

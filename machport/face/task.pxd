@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 cimport machport.abi.words as w
 cimport machport.abi.constants as c
-from machport.abi.traps cimport MsgAnswer, MsgTrap, new_msg, unpack_msg_answer
+from machport.abi.traps cimport MsgAnswer, MsgTrap, new_msg, unpack_msg_answer, unpack_msg_answers
 from machport.client.calls cimport Calls
 from machport.face.closing cimport Closing
 from machport.face.message cimport Message, received_message

@@ -23,7 +23,7 @@ from machport.abi.errors import (
     ServerDied,
     error_for,
 )
-from machport.abi.traps import new_msg, unpack_msg_answer
+from machport.abi.traps import new_msg, unpack_msg_answer, unpack_msg_answers
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
 from machport.client.process import default_label, process_task
@@ -47,6 +47,8 @@ _ANSWER_HEAD = 64
 _LIMIT_MAX = 0xFFFFFFFF
 #: Bytes of a body up to which it costs less to copy it once more than to write it by itself.
 _SHORT = 4096
+#: Messages that are sent by one trap.
+_BATCH = 64
 
 Body = bytes | bytearray | memoryview
 
@@ -208,15 +210,38 @@ class Task(Closing):
         if answer.code or len(rights):
             self._settle(answer, rights, "send", name)
 
-    def send_many(self, name: int, bodies: Sequence[Body], id: int) -> int:
+    def send_many(self, name: int, bodies: Iterable[Body], id: int) -> int:
         """Send many messages to the send right under ``name``, one behind the other."""
         traps = [self._pack(name, c.MACH_MSG_TYPE_COPY_SEND, c.MACH_PORT_NULL, body, id, (), ()) for body in bodies]
         if not traps:
             return 0
+        if max([trap.size() for trap in traps]) > _SHORT:
+            sent, failure = self._send_long(traps)
+        else:
+            sent, failure = self._send_short(traps)
+        if failure:
+            raise error_for(
+                failure, f"{sent} of {len(traps)} messages were sent", call="send_many", task=self.label, name=name
+            )
+        return sent
+
+    def _send_short(self, traps: list[t.MsgTrap]) -> tuple[int, int]:
+        """Send messages by as few traps as may be; how many were sent, and the code of the first that was not."""
+        buffers = [bytes(trap.buffer) for trap in traps]
+        batches = [t.pack_send_many(buffers[start : start + _BATCH]) for start in range(0, len(buffers), _BATCH)]
+        sent, failure = 0, 0
+        for answer in self._carrier.traps(batches, _ANSWER_HEAD):
+            (count, code), _ = t.SEND_MANY.unpack_answer(answer)
+            sent += count
+            failure = failure or code
+        return sent, failure
+
+    def _send_long(self, traps: list[t.MsgTrap]) -> tuple[int, int]:
+        """The same by a trap for each, of which many are under way at a time."""
         # The longest answer is a message that comes back.
         answer_max = max([trap.size() for trap in traps]) + _ANSWER_HEAD
-        sent, failed = 0, None
         answers = self._carrier.traps([trap.payload() for trap in traps], answer_max)
+        sent, failure = 0, 0
         for trap, data in zip(traps, answers, strict=True):
             if data != t.SENT:
                 answer = unpack_msg_answer(data)
@@ -224,19 +249,10 @@ class Task(Closing):
                     trap.again(answer.buffer, answer.memory)
                     answer = self.calls.mach_msg(trap)
                 if answer.code:
-                    failed = failed or answer
+                    failure = failure or answer.code
                     continue
             sent += 1
-        if failed is not None:
-            raise error_for(
-                failed.code,
-                f"{sent} of {len(traps)} messages were sent",
-                call="send_many",
-                task=self.label,
-                name=name,
-                rule=failed.rule,
-            )
-        return sent
+        return sent, failure
 
     def call(
         self,
@@ -299,7 +315,9 @@ class Task(Closing):
         option = c.MACH_RCV_MSG | _TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
         trap = t.RECEIVE_MANY.pack(option, _RCV_LIMIT, name, _milliseconds(timeout), min(limit, _LIMIT_MAX))
         while True:
-            received = [unpack_msg_answer(data) for data in self._carrier.stream(trap)]
+            received = []
+            for entry in self._carrier.stream(trap):
+                received += unpack_msg_answers(entry)
             last = received.pop()
             if received:
                 return [self._received(answer, name) for answer in received]

@@ -1,9 +1,10 @@
 # C types for connection.py.
 
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cimport machport.ring.layout as layout
+from machport.abi.traps cimport Batch
 from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Waiter
 from machport.ring.doorbell cimport Doorbell
@@ -23,6 +24,7 @@ cdef class Channel:
     cdef Doorbell _daemon_bell
     cdef int64_t _longest
     cdef public Waiter waiter
+    cdef public Batch batch
     cdef public Waiter many
     cdef public int64_t left
     cdef public object deadline
@@ -40,10 +42,12 @@ cdef class Channel:
     cpdef bint flush(self) except -1
     cdef bint _write(self, Answer answer) except -1
     cdef _written(self, Answer answer)
+    cdef _note(self, uint64_t number, Answer answer)
     cdef bint _goes_by_socket(self, Answer answer) except -1
     @cython.locals(outcome=int)
     cdef bint _enqueue(self, tuple parts) except -1
     cdef bint _write_to_socket(self, Answer answer) except -1
+    cpdef int64_t room(self) noexcept
     @cython.locals(read=int64_t)
     cdef list _unread(self)
     cpdef bint is_quiet(self) except -1

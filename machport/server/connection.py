@@ -16,6 +16,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from machport.abi.errors import ProtocolError
+from machport.abi.traps import Batch
 from machport.carrier import packet
 from machport.carrier.rings import RingPair
 from machport.kernel.task import Task
@@ -72,6 +73,7 @@ class Channel:
     Attributes:
         client, task: whose it is, once it has said hello.
         waiter: the call that the thread is blocked in.
+        batch: what its ``send_many`` has still to send.
         many, left: its ``receive_many`` that goes on, and how many messages that may still take.
         deadline: when the present phase of its call is over, by the monotonic clock.
         by_ring: the trap under way came by the ring.
@@ -86,6 +88,7 @@ class Channel:
         "_longest",
         "_thread_bell",
         "_up",
+        "batch",
         "by_ring",
         "client",
         "closer",
@@ -113,6 +116,7 @@ class Channel:
         self.client: Client | None = None
         self.task: Task | None = None
         self.waiter: Waiter | None = None
+        self.batch: Batch | None = None
         self.many: Waiter | None = None
         self.left = 0
         self.deadline: float | None = None
@@ -219,6 +223,10 @@ class Channel:
             self.use(answer.rings)
             self.delivered.clear()
 
+    def room(self) -> int:
+        """Bytes of the longest answer that goes by the ring; none for a thread that speaks by its socket."""
+        return self._longest if self.by_ring else 0
+
     def waits_for_socket(self) -> bool:
         """Whether it is the socket that the next answer waits for."""
         if not self.outbox or not self.by_ring:
@@ -233,8 +241,7 @@ class Channel:
         if not self.by_ring:
             if not self._write_to_socket(answer):
                 return False
-            if answer.result is not None:
-                self.delivered.append((0, answer.result))
+            self._note(0, answer)
             return True
         parts = answer.parts
         if self._goes_by_socket(answer):
@@ -245,13 +252,20 @@ class Channel:
             parts = ()
         if not self._enqueue(parts):
             return False
-        if answer.result is not None:
-            self.delivered.append((self._up.enqueued, answer.result))
+        self._note(self._up.enqueued, answer)
         if self._thread_bell.ring():
             with contextlib.suppress(OSError):
                 # Who does not read does not sleep; and who is gone shows it by the end of its socket.
                 packet.wake(self.sock)
         return True
+
+    def _note(self, number: int, answer: Answer) -> None:
+        """Remember the messages of an answer until it is read."""
+        if answer.result is not None:
+            self.delivered.append((number, answer.result))
+            if answer.more is not None:
+                for result in answer.more:
+                    self.delivered.append((number, result))
 
     def _enqueue(self, parts: tuple[bytes | memoryview, ...]) -> bool:
         outcome = self._up.enqueue_parts(parts)
@@ -278,8 +292,11 @@ class Channel:
 
     def unread(self) -> list[Result]:
         """The messages in answers that the thread has not read, in their order."""
-        kept = [answer.result for answer in self.outbox if answer.result is not None]
-        return [result for _, result in self._unread()] + kept
+        unread = [result for _, result in self._unread()]
+        for answer in self.outbox:
+            if answer.result is not None:
+                unread += [answer.result, *(answer.more or ())]
+        return unread
 
     def _unread(self) -> list[tuple[int, Result]]:
         if not self.by_ring:

@@ -17,6 +17,7 @@ cdef class Answer:
     cdef public bint gives_descriptors
     cdef public bint keeps_descriptors
     cdef public Result result
+    cdef public list more
     cdef public object rings
     cdef public bint is_on_socket
 
@@ -39,3 +40,4 @@ cdef Answer _answer(Trap trap, object value)
 cpdef Waiter carry_out_mach_msg(Kernel kernel, Task caller, object payload)
 @cython.locals(answer=Answer)
 cpdef Answer msg_answer(Result result)
+cpdef tuple answer_parts(Result result)

@@ -32,6 +32,7 @@ class Answer:
         gives_descriptors: the daemon closes its own copies when they are sent.
         keeps_descriptors: the call keeps those that came with the trap.
         result: the reception that the answer tells of, if it brings a message.
+        more: receptions beside it, if it brings several.
         rings: what its thread uses from now on.
         is_on_socket: it was written to the socket, and an entry of the ring has yet to say so.
     """
@@ -41,6 +42,7 @@ class Answer:
         "gives_descriptors",
         "is_on_socket",
         "keeps_descriptors",
+        "more",
         "parts",
         "result",
         "rings",
@@ -59,6 +61,7 @@ class Answer:
         self.gives_descriptors = gives_descriptors
         self.keeps_descriptors = keeps_descriptors
         self.result: Result | None = None
+        self.more: list[Result] | None = None
         self.rings = rings
         self.is_on_socket = False
 
@@ -77,6 +80,7 @@ def new_answer(parts: tuple[bytes | memoryview, ...]) -> Answer:
     answer.descriptors = ()
     answer.gives_descriptors = answer.keeps_descriptors = answer.is_on_socket = False
     answer.result = None
+    answer.more = None
     answer.rings = None
     return answer
 
@@ -252,9 +256,14 @@ def carry_out_mach_msg(kernel: Kernel, caller: Task, payload: bytes | memoryview
 
 def msg_answer(result: Result) -> Answer:
     """The answer to a ``mach_msg`` that is done."""
-    answer = new_answer(
-        msg_answer_parts(result.code, result.head, result.inline, result.tail, result.memory, result.rule, result.taken)
-    )
+    answer = new_answer(answer_parts(result))
     if result.received is not None:
         answer.result = result
     return answer
+
+
+def answer_parts(result: Result) -> tuple[bytes | memoryview, ...]:
+    """The bytes of the same, in parts."""
+    return msg_answer_parts(
+        result.code, result.head, result.inline, result.tail, result.memory, result.rule, result.taken
+    )

@@ -5,13 +5,13 @@ from libc.stdint cimport int64_t
 
 cimport machport.abi.constants as c
 cimport machport.ring.memory as memory
-from machport.abi.traps cimport number_of
+from machport.abi.traps cimport Batch, number_of
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.messages cimport abandon, collect, expire, interrupt, mach_msg
 from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Result, Waiter
 from machport.server.connection cimport Channel
-from machport.server.dispatch cimport Answer, carry_out_mach_msg, msg_answer
+from machport.server.dispatch cimport Answer, answer_parts, carry_out_mach_msg, msg_answer, new_answer
 
 @cython.final
 cdef class Traps:
@@ -59,10 +59,16 @@ cdef class Traps:
 
     @cython.locals(task=Task)
     cdef Waiter _receive_many(self, Channel channel, object payload)
+    cdef _send_many(self, Channel channel, object payload)
+    @cython.locals(batch=Batch, task=Task, waiter=Waiter, result=Result)
+    cdef _send_next(self, Channel channel)
+    @cython.locals(batch=Batch, task=Task)
+    cdef _sent_one(self, Channel channel, Result result)
+    cdef _end_batch(self, Channel channel, int64_t sent, int64_t code)
     @cython.locals(result=Result)
     cdef _finish(self, Channel channel, Waiter waiter)
-    @cython.locals(result=Result, many=Waiter, option=int64_t)
-    cdef _go_on(self, Channel channel)
+    @cython.locals(many=Waiter, option=int64_t, parts=list, results=list, size=int64_t, length=int64_t, answer=Answer)
+    cdef _go_on(self, Channel channel, Result result)
 
     cdef _answer(self, Channel channel, Answer answer)
     cdef _cut_off(self, Channel channel, object error)

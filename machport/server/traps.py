@@ -16,22 +16,23 @@ from typing import Final
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import LimitReached, ProtocolError
-from machport.abi.traps import number_of
+from machport.abi.traps import Batch, number_of
 from machport.carrier.spinning import spin_ns
 from machport.kernel.kernel import Kernel
 from machport.kernel.messages import abandon, collect, expire, interrupt, mach_msg
 from machport.kernel.refusal import Refusal
-from machport.kernel.waiter import Waiter
+from machport.kernel.waiter import Result, Waiter
 from machport.ring import memory
 from machport.server.bootstrap import Bootstrap
 from machport.server.connection import Channel
 from machport.server.deadlines import Deadlines
-from machport.server.dispatch import Answer, carry_out_mach_msg, dispatch, msg_answer
+from machport.server.dispatch import Answer, answer_parts, carry_out_mach_msg, dispatch, msg_answer, new_answer
 
 _log: Final = logging.getLogger("machport.daemon")
-#: Numbers of the two traps that carry messages.
+#: Numbers of the traps that carry messages.
 MACH_MSG: Final = t.MACH_MSG
 _RECEIVE_MANY: Final = t.RECEIVE_MANY.number
+_SEND_MANY: Final = t.SEND_MANY.number
 #: Traps of one thread that are carried out before the next thread has its turn.
 _TURN: Final = 64
 #: Traps that a dead process is still granted.
@@ -39,6 +40,8 @@ _DRAINED: Final = 4096
 #: Nanoseconds for which rings are looked at before sockets and deaths are.
 _SLICE: Final = 200_000
 
+#: Bytes of an answer before its message.
+_ANSWER_HEAD: Final = 24
 #: Ends the answers to ``receive_many``.
 _NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
 
@@ -196,6 +199,8 @@ class Traps:
                 self._begun(channel, carry_out_mach_msg(self.kernel, task, payload))
             elif number == _RECEIVE_MANY:
                 self._begun(channel, self._receive_many(channel, payload))
+            elif number == _SEND_MANY:
+                self._send_many(channel, payload)
             else:
                 self._carry_out_other(channel, number, payload, descriptors)
                 return
@@ -303,43 +308,109 @@ class Traps:
 
     # Calls on messages
 
+    def _finish(self, channel: Channel, waiter: Waiter) -> None:
+        """Answer a ``mach_msg`` that is done, or go on with the messages of which it sent or received one."""
+        result = waiter.result
+        assert result is not None
+        if channel.batch is not None:
+            self._sent_one(channel, result)
+        elif channel.left:
+            if result.head is None:
+                channel.left = 0
+                self._answer(channel, msg_answer(result))
+            else:
+                channel.many = waiter
+                self._go_on(channel, result)
+        else:
+            self._answer(channel, msg_answer(result))
+
+    def _send_many(self, channel: Channel, payload: bytes | memoryview) -> None:
+        channel.batch = Batch(payload)
+        self._send_next(channel)
+
+    def _send_next(self, channel: Channel) -> None:
+        """Send messages of a batch until one has to wait, or fails, or there are no more."""
+        batch, task = channel.batch, channel.task
+        assert batch is not None and task is not None
+        while (buffer := batch.next()) is not None:
+            waiter = mach_msg(self.kernel, task, c.MACH_SEND_MSG, buffer, (), 0, 0, 0)
+            result = waiter.result
+            if result is None or result.code:
+                self._begun(channel, waiter)
+                return
+        self._end_batch(channel, batch.sent, 0)
+
+    def _sent_one(self, channel: Channel, result: Result) -> None:
+        """A message of a batch has left, after a wait, or has failed."""
+        batch, task = channel.batch, channel.task
+        assert batch is not None and task is not None
+        if not result.code:
+            self._send_next(channel)
+        elif result.code == c.MACH_SEND_INTERRUPTED and result.head is not None:
+            # It came back, and goes out again (M36).
+            self._begun(channel, mach_msg(self.kernel, task, c.MACH_SEND_MSG, result.head + result.inline, (), 0, 0, 0))
+        else:
+            self._end_batch(channel, batch.sent - 1, result.code)
+
+    def _end_batch(self, channel: Channel, sent: int, code: int) -> None:
+        channel.batch = None
+        self._answer(channel, new_answer((t.SEND_MANY.pack_answer((sent, code)),)))
+
     def _receive_many(self, channel: Channel, payload: bytes | memoryview) -> Waiter:
         (option, rcv_limit, rcv_name, timeout_ms, count), _ = t.RECEIVE_MANY.unpack(payload)
-        channel.left = count
+        channel.left = max(count, 1)
         task = channel.task
         assert task is not None
         option = option & ~c.MACH_SEND_MSG | c.MACH_RCV_MSG
         return mach_msg(self.kernel, task, option, b"", (), rcv_limit, rcv_name, timeout_ms)
 
-    def _finish(self, channel: Channel, waiter: Waiter) -> None:
-        """Answer a ``mach_msg`` that is done; ``receive_many`` then takes what else is there."""
-        result = waiter.result
-        assert result is not None
-        self._answer(channel, msg_answer(result))
-        if channel.left:
-            channel.many = waiter
-            if result.head is None:
-                channel.many, channel.left = None, 0
-            else:
-                self._go_on(channel)
+    def _go_on(self, channel: Channel, result: Result | None) -> None:
+        """Take the next messages of a ``receive_many`` while there is room for their answers.
 
-    def _go_on(self, channel: Channel) -> None:
-        """Take the next messages of a ``receive_many`` while there is room for their answers."""
+        Args:
+            result: one that was received already.
+        """
         many = channel.many
         assert many is not None
         option = many.option | c.MACH_RCV_TIMEOUT
-        while channel.left > 1:
-            if channel.outbox:
-                return
-            channel.left -= 1
-            result = mach_msg(self.kernel, many.task, option, b"", (), many.rcv_limit, many.rcv_name, 0).result
-            assert result is not None
-            self._answer(channel, msg_answer(result))
-            if result.head is None:
-                channel.left = 0
-        if channel.left:
-            self._answer(channel, Answer(_NO_MORE))
-        channel.many, channel.left = None, 0
+        while channel.left and not channel.outbox:
+            # As many in one answer as go by the ring.
+            parts: list[bytes | memoryview] = []
+            results: list[Result] = []
+            size = 0
+            while channel.left:
+                if result is None:
+                    result = mach_msg(self.kernel, many.task, option, b"", (), many.rcv_limit, many.rcv_name, 0).result
+                    assert result is not None
+                if result.head is None:
+                    channel.left = 0
+                    break
+                length = len(result.head) + len(result.inline) + len(result.tail) + _ANSWER_HEAD
+                if results and (size + length > channel.room() or result.memory or result.rule):
+                    break
+                parts.extend(answer_parts(result))
+                results.append(result)
+                channel.left -= 1
+                size += length
+                if result.memory or result.rule:
+                    result = None
+                    break
+                result = None
+            if results:
+                answer = new_answer(tuple(parts))
+                answer.result = results[0]
+                if len(results) > 1:
+                    answer.more = results[1:]
+                self._answer(channel, answer)
+            if result is not None and channel.outbox:
+                # It has left its queue, and waits here for the others to be read.
+                answer = msg_answer(result)
+                self._answer(channel, answer)
+                channel.left -= 1
+                result = None
+        if not channel.left:
+            channel.many = None
+            self._answer(channel, new_answer((_NO_MORE,)))
 
     # Answers
 
@@ -362,7 +433,7 @@ class Traps:
         try:
             if channel.flush():
                 if channel.many is not None:
-                    self._go_on(channel)
+                    self._go_on(channel, None)
                 return not channel.outbox
             self._keep(channel)
         except (OSError, LimitReached) as error:
