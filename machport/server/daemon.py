@@ -295,7 +295,12 @@ class Daemon:
         """One event of a client's socket: at most one packet is looked at, so that nobody starves."""
         try:
             if events & _WRITE:
-                if self.traps.flush(channel):
+                # Perhaps its ring was not looked at while the answer waited.
+                if channel.rings is None:
+                    self.traps.flush(channel)
+                else:
+                    self.traps.attend(channel)
+                if not channel.waits_for_socket():
                     self._epoll.modify(channel.sock, _READ)
                 return
             received = channel.receive()
