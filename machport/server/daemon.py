@@ -310,6 +310,8 @@ class Daemon:
             self._hang_up(channel, f"cut off: {error}")
             return
         if received is None:
+            # Of a dead process, the sockets of threads may end before the task's own does.
+            self.traps.drain(channel)
             self._hang_up(channel, "its connection ended")
             return
         payload, descriptors = received

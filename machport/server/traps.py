@@ -238,7 +238,7 @@ class Traps:
             self._arm(channel, waiter)
 
     def drain(self, channel: Channel) -> None:
-        """Carry out what a thread had asked for before its process died."""
+        """Carry out what a thread had asked for before its process died, or its socket was closed."""
         left = _DRAINED if channel.rings is not None else 0
         while left > 0 and channel.waiter is None and not channel.outbox:
             served = self._serve(channel)
