@@ -21,6 +21,7 @@ cdef class Channel:
     cdef int64_t _most
     cdef object _early
     cdef bint _wants_wide
+    cdef bint _ended
     cdef public bint under_way
 
     @cython.locals(size=int64_t)
@@ -44,6 +45,7 @@ cdef class Channel:
     cdef list _stream(self)
     @cython.locals(asleep=int64_t)
     cdef _await(self)
+    cdef _check_open(self)
     cpdef _sleep(self)
 
 @cython.locals(size=int64_t)

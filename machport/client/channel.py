@@ -38,6 +38,7 @@ class Channel:
         "_daemon_bell",
         "_down",
         "_early",
+        "_ended",
         "_longest",
         "_most",
         "_rings",
@@ -54,6 +55,7 @@ class Channel:
         self._most = self._budget = spin_ns()
         self._early: Answer | None = None
         self._wants_wide = False
+        self._ended = False
         self.under_way = False
 
     def trap(self, payload: Payload, descriptors: Sequence[int] = _NONE) -> Answer:
@@ -135,6 +137,8 @@ class Channel:
         packet.send(self._sock, t.INTERRUPT.pack())
 
     def close(self) -> None:
+        """End the channel; in a forked child, let go of it, because its rings are those of the parent's thread."""
+        self._ended = True
         self._sock.close()
 
     @property
@@ -226,6 +230,7 @@ class Channel:
     def _answer(self) -> Answer:
         up = self._up
         while True:
+            self._check_open()
             size = up.next_size()
             if size > 0:
                 return up.dequeue(), _NONE  # type: ignore[return-value]
@@ -262,7 +267,8 @@ class Channel:
             self._call_attention()
 
     def _await(self) -> None:
-        """Return when there is an entry in the ring up."""
+        """Return when there is an entry in the ring up, which is this process's to take."""
+        self._check_open()
         up = self._up
         if up.look(self._budget):
             self._budget = self._most
@@ -275,7 +281,13 @@ class Channel:
                 self._thread_bell.disarm()
                 break
             self._sleep()
+        self._check_open()
         self._budget = after_sleep(self._budget, self._most, self._budget + time.monotonic_ns() - asleep)
+
+    def _check_open(self) -> None:
+        """A handler of signals may have closed the task, or forked: then what comes is not for this process."""
+        if self._ended:
+            raise ConnectionResetError
 
     def _sleep(self) -> None:
         """Wait for a packet: a wake-up, the answer itself, or the end."""

@@ -516,44 +516,52 @@ def test_a_handler_that_forks_in_the_middle_of_a_call_harms_neither_side(
     assert client.do("message.body, said") == (b"for the parent", ["ForkedTask"])
 
 
-def test_a_child_that_goes_on_with_its_parents_interrupted_call_is_told_that_it_is_a_child(
-    new_client: NewClient, task: machport.Task
+@pytest.mark.parametrize("nested", [False, True], ids=["first call", "call of a handler"])
+@pytest.mark.parametrize("looks", ["0", "300000"], ids=["asleep", "looking"])
+def test_a_child_that_goes_on_with_its_parents_call_takes_nothing_from_it(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch, looks: str, nested: bool
 ) -> None:
-    """A handler that forks and returns in the child: the call that it interrupted is not the child's."""
-    client = new_client("client")
-    client.do(
-        "reading, writing = os.pipe()\n"
-        "parent = os.getpid()\n"
-        "def handler(*_):\n"
-        "    global pid\n"
-        "    pid = os.fork()\n"
-        "    if pid: mark()\n"
-        "signal.signal(signal.SIGUSR1, handler)\n"
-        "def call():\n"
-        "    try: message = inbox.receive()\n"
-        "    except BaseException as error:\n"
-        "        if os.getpid() == parent: raise\n"
-        "        os.write(writing, type(error).__name__.encode())\n"
-        "        os._exit(0)\n"
-        "    if os.getpid() != parent:\n"
-        "        os.write(writing, b'received')\n"
-        "        os._exit(0)\n"
-        "    return message.body"
-    )
-    client.begin("before_reading(mark); body = call()")
-    client.wait_for_mark()
-    client.signal(signal.SIGUSR1)
-    client.wait_for_mark()
-    assert client_reads(client) == b"ForkedTask"
+    """T11: a handler forks and returns in the child too, after the answer came; rings are shared with the parent."""
+    monkeypatch.setenv("MACHPORT_SPIN_US", looks)
+    with DaemonProcess(socket_path), machport.Task(label="test") as task, Client(task, "client") as client:
+        client.do(SEEN.partition("from machport.abi")[0] + FORKING)
+        if nested:
+            client.do("def outer(*_):\n    global body\n    body = call()\nsignal.signal(signal.SIGUSR2, outer)")
+            client.begin("before_reading(lambda: os.kill(os.getpid(), signal.SIGUSR2)); own.allocate()")
+        else:
+            client.begin("body = call()")
+        client.wait_for_mark()
+        client.signal(signal.SIGUSR1)
+        client.finish()
+        assert client.do("body, said") == (b"for the parent", [b"ForkedTask"])
 
 
-def client_reads(client: Client) -> bytes:
-    """What the child wrote, and the parent's call goes on."""
-    client.inbox.send(b"for the parent")
-    client.finish()
-    assert client.do("body") == b"for the parent"
-    said: bytes = client.do("os.waitpid(pid, 0) and os.read(reading, 100)")
-    return said
+FORKING = """
+parent, said = os.getpid(), []
+reading, writing = os.pipe()
+own = machport.Task(label="own")
+port = own.allocate()
+sender = port.make_send()
+def handler(*_):
+    pid = os.fork()
+    if pid:
+        sender.send(b"for the parent")
+        said.append(os.read(reading, 100))
+        os.waitpid(pid, 0)
+    else:
+        while not made[-1][1].up.data_available(): os.sched_yield()
+signal.signal(signal.SIGUSR1, handler)
+def call():
+    before_reading(mark)
+    try: result = port.receive().body
+    except BaseException as error:
+        if os.getpid() == parent: raise
+        result = type(error).__name__.encode()
+    if os.getpid() != parent:
+        os.write(writing, result)
+        os._exit(0)
+    return result
+"""
 
 
 # How long a side looks before it sleeps
