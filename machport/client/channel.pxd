@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 cimport machport.ring.layout as layout
+cimport machport.ring.memory as memory
 from machport.abi.traps cimport is_last, number_of
 from machport.ring.doorbell cimport Doorbell
 from machport.ring.queue cimport Ring
@@ -21,8 +22,8 @@ cdef class Channel:
     cdef int64_t _most
     cdef object _early
     cdef bint _wants_wide
-    cdef bint _ended
     cdef public bint under_way
+    cdef readonly bint closed
 
     @cython.locals(size=int64_t)
     cpdef tuple trap(self, object payload, object descriptors=*)

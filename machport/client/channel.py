@@ -17,7 +17,7 @@ from machport.abi.traps import Buffer, Payload, is_last, number_of
 from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
 from machport.carrier.spinning import after_sleep, spin_ns
-from machport.ring import layout
+from machport.ring import layout, memory
 
 #: The bytes of an answer, and the descriptors that came with it.
 Answer = tuple[Buffer, Sequence[int]]
@@ -38,7 +38,6 @@ class Channel:
         "_daemon_bell",
         "_down",
         "_early",
-        "_ended",
         "_longest",
         "_most",
         "_rings",
@@ -46,6 +45,7 @@ class Channel:
         "_thread_bell",
         "_up",
         "_wants_wide",
+        "closed",
         "under_way",
     )
 
@@ -55,8 +55,8 @@ class Channel:
         self._most = self._budget = spin_ns()
         self._early: Answer | None = None
         self._wants_wide = False
-        self._ended = False
         self.under_way = False
+        self.closed = False
 
     def trap(self, payload: Payload, descriptors: Sequence[int] = _NONE) -> Answer:
         """Carry one trap, and wait for its answer.
@@ -138,12 +138,8 @@ class Channel:
 
     def close(self) -> None:
         """End the channel; in a forked child, let go of it, because its rings are those of the parent's thread."""
-        self._ended = True
+        self.closed = True
         self._sock.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._sock.fileno() < 0
 
     def __del__(self) -> None:
         self.close()
@@ -233,6 +229,9 @@ class Channel:
             self._check_open()
             size = up.next_size()
             if size > 0:
+                # A handler that raises now leaves the answer unread; a moment later it would take it along.
+                memory.check_signals()
+                self._check_open()
                 return up.dequeue(), _NONE  # type: ignore[return-value]
             if size == 0:
                 # It did not fit, or brings a descriptor.  It counts as read when this entry is taken.
@@ -286,7 +285,7 @@ class Channel:
 
     def _check_open(self) -> None:
         """A handler of signals may have closed the task, or forked: then what comes is not for this process."""
-        if self._ended:
+        if self.closed:
             raise ConnectionResetError
 
     def _sleep(self) -> None:

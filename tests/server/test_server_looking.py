@@ -26,7 +26,6 @@ from machport.ring import map_shared
 from machport.server.bootstrap import Bootstrap
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer
-from machport.server.dispatch import Answer
 from machport.server.traps import Traps
 
 #: Bytes of each ring: a handful of short traps, and of their answers.
@@ -117,7 +116,7 @@ class Looking:
         self.closer = Closer()
         self.writable = list[Channel]()
         bootstrap = Bootstrap(self.kernel)
-        self.traps = Traps(self.kernel, bootstrap, self.own_call, self.writable.append, lambda released: None)
+        self.traps = Traps(self.kernel, bootstrap, {}, self.writable.append, lambda released: None)
         self.task = tasks.create_task(self.kernel, "test")
         self.port = ports.mach_port_allocate(self.kernel, self.task, c.MACH_PORT_RIGHT_RECEIVE)
         self.control, self.other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -125,12 +124,6 @@ class Looking:
         self.threads = [Thread(self, *rings.create(capacity)) for _ in range(2)]
         for thread in self.threads:
             self.client.add(thread.channel)
-
-    def own_call(self, channel: Channel, number: int, payload: object, descriptors: object) -> Answer | None:
-        if number != t.WIDEN.number:
-            return None
-        pair, memory = rings.create(rings.WIDE)
-        return Answer(t.WIDEN.pack_answer(), descriptors=[memory], gives_descriptors=True, rings=pair)
 
     def look(self) -> None:
         """The daemon looks until it would sleep."""
