@@ -234,6 +234,7 @@ def test_answers_by_the_socket_that_are_not_read_wait_and_come_in_order(target: 
             asked += 1
             target.check()
         assert asked > 300
+        assert is_asleep(target.daemon.pid)
         for _ in range(asked):
             _, descriptors = thread.carried()
             assert [os.fstat(descriptor).st_ino for descriptor in descriptors] == [inode]
