@@ -5,6 +5,8 @@ Nothing here sleeps: whoever waits, waits for a line, a process or a message, wi
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import select
 import signal
@@ -20,8 +22,9 @@ from typing import Any, Final, Self
 
 from machport import DeadNameNotification, ReceiveRight, SendRight, Task, Transfer
 from machport.abi import traps as t
-from machport.carrier import packet
+from machport.carrier import packet, rings
 from machport.carrier.hello import Hello
+from machport.ring import layout
 
 #: Seconds after which what a test waits for will not come; generous, because no test passes by it.
 PATIENCE: Final = 30.0
@@ -210,6 +213,90 @@ class Client(Puppet):
         self.wait_until_gone()
 
 
+class RawThread:
+    """One thread's channel, its socket and the memory of its rings to abuse.
+
+    Attributes:
+        memory: the descriptor of the rings' memory; ``region`` is all of it.
+        ends: the thread's end of its rings.
+    """
+
+    def __init__(self, sock: int, memory: int) -> None:
+        self.sock = socket.socket(fileno=sock)
+        self.sock.settimeout(PATIENCE)
+        self.memory = memory
+        self._early: list[tuple[bytes, list[int]]] = []
+        self.use(memory)
+
+    def use(self, memory: int) -> None:
+        """These are its rings."""
+        self.region = mmap.mmap(memory, 0)
+        self.ends = rings.attach(memory)
+
+    def publish(self, payload: bytes) -> bool:
+        """Write a trap, and wake the daemon if it sleeps; whether there was room."""
+        if self.ends.down.enqueue(payload) & ~layout.WAKE:
+            return False
+        self.ring()
+        return True
+
+    def ring(self) -> None:
+        """Tell the daemon that something was written or read, as a thread does that means well."""
+        if self.ends.daemon_bell.ring():
+            self.wake()
+
+    def wake(self) -> None:
+        """Tell it in any case."""
+        with contextlib.suppress(ConnectionError):
+            packet.wake(self.sock)
+
+    def carried(self) -> tuple[bytes, list[int]]:
+        """The next answer, which is waited for in the usual way, and its descriptors, which the caller owns."""
+        up = self.ends.up
+        while (size := up.next_size()) < 0:
+            self.ends.thread_bell.arm()
+            if up.next_size() < 0:
+                self._take_packet()
+        if size:
+            answer = up.dequeue() or b"", list[int]()
+        else:
+            while not self._early:
+                self._take_packet()
+            answer = self._early.pop(0)
+            up.skip()
+        self.ring()
+        return answer
+
+    def _take_packet(self) -> None:
+        received = packet.receive(self.sock)
+        assert received is not None, "the daemon has cut the thread off"
+        if received[0]:
+            self._early.append((bytes(received[0]), received[1]))
+
+    def answer(self) -> bytes:
+        """The next answer without its descriptors."""
+        answer, descriptors = self.carried()
+        packet.close_all(descriptors)
+        return answer
+
+    def trap(self, payload: bytes) -> bytes:
+        """One trap and its answer."""
+        assert self.publish(payload)
+        return self.answer()
+
+    def close(self) -> None:
+        self.sock.close()
+        os.close(self.memory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class RawTask:
     """A task that writes packets of its own making.
 
@@ -235,15 +322,18 @@ class RawTask:
         return bytes(payload)
 
     def thread(self) -> socket.socket:
+        """The socket of a new channel."""
+        with self.rings() as thread:
+            return thread.sock.dup()
+
+    def rings(self) -> RawThread:
         """A new channel."""
         packet.send(self.control, t.THREAD.pack())
         received = packet.receive(self.control)
         assert received is not None
         payload, descriptors = received
         assert t.number_of(payload) == 0, t.unpack_refusal(payload)
-        channel = socket.socket(fileno=descriptors[0])
-        channel.settimeout(PATIENCE)
-        return channel
+        return RawThread(*descriptors)
 
     def trap(self, payload: bytes, descriptors: Sequence[int] = (), sock: socket.socket | None = None) -> bytes:
         """Write one packet and read its answer; b"" if the daemon cuts the connection instead."""

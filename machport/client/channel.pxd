@@ -46,6 +46,7 @@ cdef class Channel:
     cdef list _stream(self)
     @cython.locals(asleep=int64_t)
     cdef _await(self)
+    cdef _check_open(self)
     cpdef _sleep(self)
 
 @cython.locals(size=int64_t)

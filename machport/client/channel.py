@@ -137,6 +137,7 @@ class Channel:
         packet.send(self._sock, t.INTERRUPT.pack())
 
     def close(self) -> None:
+        """End the channel; in a forked child, let go of it, because its rings are those of the parent's thread."""
         self.closed = True
         self._sock.close()
 
@@ -225,10 +226,12 @@ class Channel:
     def _answer(self) -> Answer:
         up = self._up
         while True:
+            self._check_open()
             size = up.next_size()
             if size > 0:
                 # A handler that raises now leaves the answer unread; a moment later it would take it along.
                 memory.check_signals()
+                self._check_open()
                 return up.dequeue(), _NONE  # type: ignore[return-value]
             if size == 0:
                 # It did not fit, or brings a descriptor.  It counts as read when this entry is taken.
@@ -263,7 +266,8 @@ class Channel:
             self._call_attention()
 
     def _await(self) -> None:
-        """Return when there is an entry in the ring up."""
+        """Return when there is an entry in the ring up, which is this process's to take."""
+        self._check_open()
         up = self._up
         if up.look(self._budget):
             self._budget = self._most
@@ -276,7 +280,13 @@ class Channel:
                 self._thread_bell.disarm()
                 break
             self._sleep()
+        self._check_open()
         self._budget = after_sleep(self._budget, self._most, self._budget + time.monotonic_ns() - asleep)
+
+    def _check_open(self) -> None:
+        """A handler of signals may have closed the task, or forked: then what comes is not for this process."""
+        if self.closed:
+            raise ConnectionResetError
 
     def _sleep(self) -> None:
         """Wait for a packet: a wake-up, the answer itself, or the end."""

@@ -9,6 +9,7 @@ cdef class Connection:
     cdef object _lock
     cdef object _local
     cdef object _channels
+    cdef object _all_channels
     cdef bint _closed
     cdef object _control
 

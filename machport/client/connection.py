@@ -112,6 +112,7 @@ class Connection:
         self._lock = threading.Lock()
         self._local = threading.local()
         self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
+        self._all_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._closed = False
         self._control, payload = self._greet(Hello(label, ticket))
         if t.number_of(payload):
@@ -197,12 +198,14 @@ class Connection:
             raise error_for(t.number_of(answer), t.unpack_refusal(answer)[1], call="thread", task=self.label)
         sock = socket.socket(fileno=descriptors[0])
         try:
-            return Channel(sock, rings.attach(descriptors[1]))
+            channel = Channel(sock, rings.attach(descriptors[1]))
         except BaseException:
             sock.close()
             raise
         finally:
             os.close(descriptors[1])
+        self._all_channels.add(channel)
+        return channel
 
     def interrupt(self, thread: int) -> None:
         """Let the call that another thread waits in return as interrupted; nothing happens if it does not wait."""
@@ -227,7 +230,7 @@ class Connection:
     def close(self) -> None:
         """End the task: all its rights go.  Closing again does nothing."""
         self._closed = True
-        for channel in list(self._channels.values()):
+        for channel in list(self._all_channels):
             channel.close()
         self._control.close()
 

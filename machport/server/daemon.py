@@ -311,7 +311,12 @@ class Daemon:
         """One event of a client's socket: at most one packet is looked at, so that nobody starves."""
         try:
             if events & _WRITE:
-                if self.traps.flush(channel):
+                # Perhaps its ring was not looked at while the answer waited.
+                if channel.rings is None:
+                    self.traps.flush(channel)
+                else:
+                    self.traps.attend(channel)
+                if not channel.waits_for_socket():
                     self._epoll.modify(channel.sock, _READ)
                 return
             received = channel.receive()
@@ -321,6 +326,8 @@ class Daemon:
             self._hang_up(channel, f"cut off: {error}")
             return
         if received is None:
+            # Of a dead process, the sockets of threads may end before the task's own does.
+            self.traps.drain(channel)
             self._hang_up(channel, "its connection ended")
             return
         payload, descriptors = received

@@ -128,7 +128,7 @@ class Traps:
         return count
 
     def _retire(self, now: int) -> None:
-        """Look no longer at rings that have been quiet; their bells are armed, unless their threads wait."""
+        """Look no longer at rings that have been quiet, or full; their bells are armed, unless their threads wait."""
         for channel in self._busy:
             if now - channel.looked_at > self._spin:
                 break
@@ -137,7 +137,8 @@ class Traps:
         for channel in list(self._busy):
             if now - channel.looked_at <= self._spin:
                 continue
-            if channel.waiter is None and not channel.is_quiet():
+            # With an answer that waits for room, the bell is armed for that, or the socket is waited for.
+            if channel.waiter is None and not channel.outbox and not channel.is_quiet():
                 channel.looked_at = now
                 continue
             channel.is_busy = False
@@ -254,11 +255,11 @@ class Traps:
             self._arm(channel, waiter)
 
     def drain(self, channel: Channel) -> None:
-        """Carry out what a thread had asked for before its process died."""
-        if channel.rings is not None and channel.waiter is None and not channel.outbox:
-            for _ in range(_DRAINED // _TURN):
-                if self._serve(channel) < _TURN:
-                    break
+        """Carry out what a thread had asked for before its process died, or its socket was closed."""
+        left = _DRAINED if channel.rings is not None else 0
+        while left > 0 and channel.waiter is None and not channel.outbox:
+            served = self._serve(channel)
+            left = left - served if served else 0
 
     # Calls that wait
 

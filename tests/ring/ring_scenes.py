@@ -11,13 +11,14 @@ import os
 import random
 import select
 import signal
+import socket
 import struct
 import sys
 import time
 import zlib
 from collections.abc import Callable
 
-from machport.ring import Ring, layout
+from machport.ring import Doorbell, Ring, layout
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
@@ -202,6 +203,45 @@ def batches(entries: int) -> None:
     print(f"{entries} entries")
 
 
+def bells(entries: int) -> None:
+    """The trap path's way to sleep: the sleeper arms its bell, looks once more, and sleeps in its socket.
+
+    A lost wake-up leaves it there with an entry in the ring.
+    """
+    ring = shared_ring(256)
+    word = mmap.mmap(-1, mmap.PAGESIZE)
+    bell = Doorbell(word, 0)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(PATIENCE)
+
+    def publish() -> None:
+        for number in range(entries):
+            while ring.enqueue(number.to_bytes(4, "little")) & layout.FULL:
+                os.sched_yield()
+            if bell.ring():
+                theirs.send(b"wake")
+
+    with Child(publish) as publisher:
+        expected = sleeps = 0
+        while expected < entries:
+            while (entry := ring.dequeue()) is not None:
+                assert int.from_bytes(entry, "little") == expected
+                expected += 1
+            if expected == entries:
+                break
+            bell.arm()
+            if ring.data_available():
+                bell.disarm()
+                continue
+            try:
+                ours.recv(16)
+            except TimeoutError:
+                raise AssertionError(f"asleep at {expected} of {entries}") from None
+            sleeps += 1
+        assert publisher.wait() == 0
+    print(f"{entries} entries, {sleeps} sleeps")
+
+
 def killed_writers(rounds: int) -> None:
     """T6: writers killed at random moments, one after the other in one ring; every entry read is whole.
 
@@ -309,7 +349,8 @@ def scribbler(operations: int) -> None:
 
 
 SCENES = {
-    scene.__name__: scene for scene in (wake_ups, handshakes, batches, killed_writers, guard_pages_work, scribbler)
+    scene.__name__: scene
+    for scene in (wake_ups, handshakes, batches, bells, killed_writers, guard_pages_work, scribbler)
 }
 
 if __name__ == "__main__":

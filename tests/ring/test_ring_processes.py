@@ -42,6 +42,11 @@ def test_no_wake_up_is_lost_between_batches() -> None:
     play("batches", 100_000)
 
 
+def test_no_wake_up_is_lost_by_a_doorbell() -> None:
+    """The exchange and the fences of the trap path's sleep."""
+    play("bells", 100_000)
+
+
 def test_a_killed_writer_leaves_only_whole_entries() -> None:
     """T6: SIGKILL between any two instructions of a writer."""
     play("killed_writers", 150)
