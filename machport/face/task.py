@@ -229,7 +229,7 @@ class Task(Closing):
         if answer.code or len(rights):
             self._settle(answer, rights, "send", name)
 
-    def send_many(self, name: int, bodies: Sequence[Body], id: int) -> int:
+    def send_many(self, name: int, bodies: Iterable[Body], id: int) -> int:
         """Send many messages to the send right under ``name``, one behind the other."""
         traps = [self._pack(name, c.MACH_MSG_TYPE_COPY_SEND, c.MACH_PORT_NULL, body, id, (), ()) for body in bodies]
         if not traps:
@@ -329,7 +329,7 @@ class Task(Closing):
 
     def reply_and_receive(
         self,
-        reply: SendOnceRight | SendRight,
+        reply: SendOnceRight | SendRight | None,
         body: Body,
         id: int,
         rights: Sequence[Transfer],
@@ -339,8 +339,13 @@ class Task(Closing):
     ) -> Message:
         """Send an answer and receive from the right under ``name``, in one trap.
 
-        An answer that nobody waits for any more is dropped.
+        An answer that nobody waits for any more is dropped; None for ``reply`` says that nobody does.
         """
+        if reply is None:
+            self._pack(c.MACH_PORT_DEAD, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, c.MACH_PORT_NULL, body, id, rights, memory)
+            for transfer in rights:
+                transfer.drop()
+            return self.receive(name, timeout)
         trap = self._pack(reply.name, reply.reply_disposition, c.MACH_PORT_NULL, body, id, rights, memory)
         trap.option |= c.MACH_RCV_MSG | _TRAILER
         trap.rcv_limit = _RCV_LIMIT
@@ -348,16 +353,28 @@ class Task(Closing):
         if timeout is not None:
             trap.option |= c.MACH_RCV_TIMEOUT
             trap.timeout_ms = _milliseconds(timeout)
-        answer = self._carry(trap, rights)
+        try:
+            answer = self._carry(trap, rights)
+        except LimitReached:
+            raise
+        except BaseException:
+            reply.gone("used")
+            raise
         if answer.code == c.MACH_SEND_INVALID_DEST:
-            reply.close()
+            with contextlib.suppress(MachError):
+                reply.close()
             for transfer in rights:
                 transfer.drop()
             return self.receive(name, timeout)
-        if not answer.code or answer.code & _RECEIVE_FAILED:
-            reply.gone("used")
-        if answer.code or len(rights):
-            self._settle(answer, rights, "reply", reply._name if not answer.code & _RECEIVE_FAILED else name)
+        if answer.code and not answer.code & _RECEIVE_FAILED:
+            reply_name = reply._name
+            if answer.code == c.MACH_SEND_INVALID_RIGHT:
+                # A body that fails takes the right that it was to go by along (M8).
+                reply.gone("used")
+            self._settle(answer, rights, "reply", reply_name)
+        reply.gone("used")
+        for transfer in rights:
+            transfer.done()
         return self._received(answer, name)
 
     def _received(self, answer: t.MsgAnswer, name: int) -> Message:
