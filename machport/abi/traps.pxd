@@ -13,7 +13,9 @@ cdef class Trap:
     cdef readonly tuple fields
     cdef readonly object subject
     cdef object _arguments
+    cdef Py_ssize_t _arguments_size
     cdef object _results
+    cdef Py_ssize_t _results_size
     cdef bint _has_words
     cdef bint _results_have_words
 
@@ -22,7 +24,7 @@ cdef class Trap:
     cpdef tuple unpack_answer(self, object answer)
 
 @cython.locals(rest=Py_ssize_t)
-cdef tuple _unpack(object call, object fields, bint has_words, object data)
+cdef tuple _unpack(object call, object fields, Py_ssize_t size, bint has_words, object data)
 cpdef int64_t number_of(object data) except -1
 cpdef bytes pack_refusal(int64_t code, object rule, object says)
 

@@ -33,7 +33,18 @@ class Trap:
     A last field called ``words`` is a list of any length.
     """
 
-    __slots__ = ("_arguments", "_has_words", "_results", "_results_have_words", "call", "fields", "number", "subject")
+    __slots__ = (
+        "_arguments",
+        "_arguments_size",
+        "_has_words",
+        "_results",
+        "_results_have_words",
+        "_results_size",
+        "call",
+        "fields",
+        "number",
+        "subject",
+    )
 
     def __init__(self, number: int, call: str, fields: str, results: str = "") -> None:
         self.number = number
@@ -41,8 +52,10 @@ class Trap:
         self.fields = tuple(fields.split())
         self._has_words = _WORDS in self.fields
         self._arguments = _layout(self.fields)
+        self._arguments_size = self._arguments.size
         self._results_have_words = _WORDS in results.split()
         self._results = _layout(tuple(results.split()))
+        self._results_size = self._results.size
         self.subject = next((self.fields.index(field) for field in _SUBJECTS if field in self.fields), None)
         TRAPS[number] = self
 
@@ -53,7 +66,8 @@ class Trap:
             InvalidArgument: an argument does not fit its field.
         """
         try:
-            return _NUMBER.pack(self.number) + self._arguments.pack(*arguments) + _pack_words(words)
+            head = self._arguments.pack(self.number, *arguments)
+            return head + _pack_words(words) if words else head
         except struct.error as error:
             raise InvalidArgument(
                 f"{self.call}({', '.join(self.fields)}) cannot take {arguments}: {error}", call=self.call
@@ -65,17 +79,19 @@ class Trap:
         Raises:
             ProtocolError: the bytes are not this trap's.
         """
-        return _unpack(self.call, self._arguments, self._has_words, trap)
+        return _unpack(self.call, self._arguments, self._arguments_size, self._has_words, trap)
 
     def pack_answer(self, results: Sequence[int] = (), words: Sequence[int] = ()) -> bytes:
-        return _NUMBER.pack(0) + self._results.pack(*results) + _pack_words(words)
+        head = self._results.pack(0, *results)
+        return head + _pack_words(words) if len(words) else head
 
     def unpack_answer(self, answer: Buffer) -> tuple[tuple[int, ...], list[int]]:
-        return _unpack(self.call, self._results, self._results_have_words, answer)
+        return _unpack(self.call, self._results, self._results_size, self._results_have_words, answer)
 
 
 def _layout(fields: tuple[str, ...]) -> struct.Struct:
-    return struct.Struct("<" + "".join(_FORMATS.get(field, "I") for field in fields if field != _WORDS))
+    """The number of a trap, or the code of an answer, and its fields."""
+    return struct.Struct("<I" + "".join(_FORMATS.get(field, "I") for field in fields if field != _WORDS))
 
 
 def _pack_words(words: Sequence[int]) -> bytes:
@@ -83,13 +99,13 @@ def _pack_words(words: Sequence[int]) -> bytes:
 
 
 def _unpack(
-    call: str, fields: struct.Struct, has_words: bool, data: bytes | memoryview
+    call: str, fields: struct.Struct, size: int, has_words: bool, data: Buffer
 ) -> tuple[tuple[int, ...], list[int]]:
-    rest = len(data) - _NUMBER.size - fields.size
+    rest = len(data) - size
     if rest < 0 or (rest and not has_words) or rest % 4:
         raise ProtocolError(f"{call}: {len(data)} bytes are not such a trap or answer")
-    words = struct.unpack_from(f"<{rest // 4}I", data, _NUMBER.size + fields.size)
-    return fields.unpack_from(data, _NUMBER.size), list(words)
+    words = list(struct.unpack_from(f"<{rest // 4}I", data, size)) if rest else []
+    return fields.unpack_from(data)[1:], words
 
 
 def number_of(data: Buffer) -> int:
@@ -122,6 +138,7 @@ THREAD: Final = Trap(2, "thread", "")
 TICKET: Final = Trap(3, "ticket", "task", "words")
 WATCH: Final = Trap(4, "watch", "task")
 ABANDON: Final = Trap(5, "abandon", "")
+LIFELINE: Final = Trap(6, "lifeline", "offset")
 WIDEN: Final = Trap(7, "widen", "")
 RECEIVE_MANY: Final = Trap(8, "receive_many", "option rcv_limit rcv_name timeout count")
 

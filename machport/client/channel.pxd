@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 cimport machport.ring.layout as layout
+cimport machport.ring.memory as memory
 from machport.abi.traps cimport is_last, number_of
 from machport.ring.doorbell cimport Doorbell
 from machport.ring.queue cimport Ring
@@ -22,6 +23,7 @@ cdef class Channel:
     cdef object _early
     cdef bint _wants_wide
     cdef public bint under_way
+    cdef readonly bint closed
 
     @cython.locals(size=int64_t)
     cpdef tuple trap(self, object payload, object descriptors=*)

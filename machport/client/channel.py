@@ -17,7 +17,7 @@ from machport.abi.traps import Buffer, Payload, is_last, number_of
 from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
 from machport.carrier.spinning import after_sleep, spin_ns
-from machport.ring import layout
+from machport.ring import layout, memory
 
 #: The bytes of an answer, and the descriptors that came with it.
 Answer = tuple[Buffer, Sequence[int]]
@@ -45,6 +45,7 @@ class Channel:
         "_thread_bell",
         "_up",
         "_wants_wide",
+        "closed",
         "under_way",
     )
 
@@ -55,6 +56,7 @@ class Channel:
         self._early: Answer | None = None
         self._wants_wide = False
         self.under_way = False
+        self.closed = False
 
     def trap(self, payload: Payload, descriptors: Sequence[int] = _NONE) -> Answer:
         """Carry one trap, and wait for its answer.
@@ -135,11 +137,8 @@ class Channel:
         packet.send(self._sock, t.INTERRUPT.pack())
 
     def close(self) -> None:
+        self.closed = True
         self._sock.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._sock.fileno() < 0
 
     def __del__(self) -> None:
         self.close()
@@ -228,6 +227,8 @@ class Channel:
         while True:
             size = up.next_size()
             if size > 0:
+                # A handler that raises now leaves the answer unread; a moment later it would take it along.
+                memory.check_signals()
                 return up.dequeue(), _NONE  # type: ignore[return-value]
             if size == 0:
                 # It did not fit, or brings a descriptor.  It counts as read when this entry is taken.

@@ -28,6 +28,7 @@ from machport.abi.traps import Buffer, Payload
 from machport.carrier import packet, rings
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.carrier.hello import Hello
+from machport.client import lifeline
 from machport.client.channel import Answer, Channel, lost
 
 #: How often to try, when a daemon may end or start at the same moment.
@@ -43,7 +44,7 @@ class Control:
         self._sock = sock
         self._owed = 0
 
-    def trap(self, payload: bytes) -> tuple[Buffer, list[int]]:
+    def trap(self, payload: bytes, descriptors: Sequence[int] = ()) -> tuple[Buffer, list[int]]:
         """Carry one trap, and wait for its answer.
 
         Raises:
@@ -51,7 +52,7 @@ class Control:
             DaemonLost: the daemon is gone.
         """
         try:
-            packet.send(self._sock, payload)
+            packet.send(self._sock, payload, descriptors)
             self._owed += 1
             while True:
                 received = packet.receive(self._sock)
@@ -120,6 +121,7 @@ class Connection:
         self.label = payload[4:].decode(errors="replace")
         self.self_name = MACH_PORT_NULL
         _connections.add(self)
+        lifeline.offer(self._control.trap)
 
     def _greet(self, hello: Hello) -> tuple[Control, bytes]:
         """Connect and say hello; again if the daemon was just about to end for want of tasks."""

@@ -1,10 +1,13 @@
-"""The native primitive: a single-producer, single-consumer ring of variable-size entries in shared memory.
+"""The native primitives: a single-producer, single-consumer ring of variable-size entries in shared memory; and
+lifelines, words that go slack when the thread that holds them ends.
 
-``layout``   offsets, limits and answers       ``queue``      the ring
-``memory``   loads, stores and fences          ``doorbell``   the word by which a sleeper is woken
-``mapping``  memory without a descriptor
+``layout``    offsets, limits and answers       ``queue``     the ring
+``memory``    loads, stores and fences          ``doorbell``  the word by which a sleeper is woken
+``mapping``   memory without a descriptor       ``lifeline``  holding a word, and waiting for those of others
+``robust``    robust mutexes and their words
 
-Imports nothing of machport but the error classes.  Never knows descriptors or ports, or how somebody sleeps.
+Imports nothing of machport but the error classes.  Never knows ports; the ring never knows descriptors or how somebody
+sleeps.
 """
 
 from machport.ring.doorbell import Doorbell

@@ -306,7 +306,7 @@ class Ring:
     def look(self, nanoseconds: int) -> bool:
         """Wait for an entry without sleeping, for at most about this time; whether there is one.
 
-        Lets go of the interpreter lock, and again and again of the processor, unless the entry comes at once.  Signals
+        Lets go of the processor again and again, and of the interpreter lock, unless the entry comes at once.  Signals
         that arrived meanwhile are handled before this returns False, and what their handlers raise is raised.
         """
         head = memory.load_relaxed(self._memory, self._head_at)  # our own

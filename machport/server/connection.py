@@ -149,6 +149,15 @@ class Channel:
             raise ProtocolError(f"a trap of {len(received[0])} bytes; the longest has {packet.TRAP_MAX}")
         return received
 
+    def has_more(self) -> bool:
+        """Whether a packet waits to be read, and may be: nobody asks twice before the first answer is written."""
+        try:
+            return not self.outbox and bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError as error:
+            # The socket tells once.
+            self.reset |= error.errno == errno.ECONNRESET
+            return False
+
     def next_trap(self) -> bytes | None:
         """The next trap of the ring, if there is one.
 
@@ -256,7 +265,7 @@ class Channel:
         try:
             packet.send_parts(self.sock, answer.parts, answer.descriptors)
         except BlockingIOError:
-            if not answer.gives_descriptors:
+            if answer.descriptors and not answer.gives_descriptors:
                 # These files may be closed, and their numbers be those of others, before it is written.
                 answer.descriptors = [os.dup(descriptor) for descriptor in answer.descriptors]
                 answer.gives_descriptors = True

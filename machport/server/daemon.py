@@ -30,8 +30,9 @@ from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer, attest
+from machport.server.deaths import Deaths
 from machport.server.dispatch import Answer, OpenFile
-from machport.server.traps import Traps
+from machport.server.traps import OwnCall, Traps
 
 _log: Final = logging.getLogger("machport.daemon")
 _READ: Final = select.EPOLLIN
@@ -40,10 +41,8 @@ _WRITE: Final = select.EPOLLOUT
 _DESCRIPTOR_RESERVE: Final = 64
 #: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
 _LONGEST_SLEEP: Final = 3600.0
-#: Numbers of the calls that the daemon carries out itself.
-_OWN_CALLS: Final = frozenset(
-    trap.number for trap in (t.INTERRUPT, t.ABANDON, t.THREAD, t.WIDEN, t.TICKET, t.WATCH, t.TASK_CREATE)
-)
+#: Packets of a dead process that are still carried out.
+_LAST_PACKETS: Final = 64
 #: What is called with the events of a descriptor.
 Callback = Callable[[int], object]
 
@@ -64,14 +63,15 @@ class Daemon:
         self._idle_since: float | None = time.monotonic()
         self._running = True
         self._clients: dict[Task, Client] = {}
-        self.traps = Traps(self.kernel, self.bootstrap, self._own_call, self._wait_writable, self._released)
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
         self._register(listener, lambda _: self._accept())
         self._closer = Closer()
         self._children = Children(self.kernel, self._register, self._let_go)
+        self._deaths = Deaths(self._register, self._lay_to_rest)
+        self.traps = Traps(self.kernel, self.bootstrap, self._own_calls(), self._wait_writable, self._released)
         limit = _raise_descriptor_limit()
-        self._descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
+        self.traps.descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -130,6 +130,7 @@ class Daemon:
                 channel.shut()
         for client in clients:
             self._end(client, "the daemon stops", drain=False)
+        self._deaths.close()
         self._epoll.close()
         self._listener.close()
         os.close(self._spare)
@@ -179,7 +180,7 @@ class Daemon:
 
     def _watch(self, channel: Channel, callback: Callback) -> bool:
         """Wait for what comes by a socket; whether the system, and our reserve of descriptors, allow one more."""
-        if channel.sock.fileno() >= self._descriptor_limit:
+        if channel.sock.fileno() >= self.traps.descriptor_limit:
             _log.warning("a connection was refused: %d descriptors are in use", channel.sock.fileno())
             return False
         return self._register(channel.sock, callback)
@@ -248,6 +249,7 @@ class Daemon:
         _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
         self._unregister(client.peer.pidfd)
         os.close(client.peer.pidfd)
+        self._deaths.forget(client)
         channels = list(client.channels)
         if drain:
             for channel in channels:
@@ -261,6 +263,17 @@ class Daemon:
             tasks.task_terminate(self.kernel, client.task)
         self._children.end_all_of(client.task)
         self._check_idle()
+
+    def _lay_to_rest(self, client: Client) -> None:
+        """A process runs its program no more: what it sent before counts, and then its task ends."""
+        for channel in list(client.channels):
+            # A child that it forked may hold the socket and write for ever.
+            for _ in range(_LAST_PACKETS):
+                if channel not in client.channels or not channel.has_more():
+                    break
+                self._serve(channel, _READ)
+                self._settle()
+        self._end(client, "its threads have ended")
 
     def _check_idle(self) -> None:
         if not self._clients:
@@ -279,11 +292,14 @@ class Daemon:
     def _forget(self, channel: Channel) -> None:
         self._unregister(channel.sock)
         channel.close()
+        # They know each other; whoever counts references would keep both for ever.
+        channel.client = None
 
     def _hang_up(self, channel: Channel, why: str) -> None:
         """One connection ends; if it is the task's own, or was used to break the protocol, the task does."""
         client = channel.client
-        assert client is not None
+        if client is None:
+            return
         if channel is client.control:
             self._end(client, why)
         elif channel in client.channels:
@@ -325,32 +341,33 @@ class Daemon:
 
     # Calls on the daemon itself
 
-    def _own_call(
-        self, channel: Channel, number: int, payload: bytes | memoryview, descriptors: list[int]
-    ) -> Answer | None:
-        """Carry out a call that is not the kernel's; None if it is."""
-        client = channel.client
-        assert client is not None
-        if descriptors and max(descriptors) >= self._descriptor_limit:
-            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "descriptors", "the daemon has no descriptor left for files")
-        if number not in _OWN_CALLS:
-            return None
-        if number == t.THREAD.number:
-            if channel is not client.control:
-                raise ProtocolError("a channel for a thread is asked for where the connection began")
-            return self._new_thread(client)
-        if number == t.WIDEN.number:
-            return self._widen(channel)
-        if number == t.TICKET.number:
-            return self._children.ticket(client.task, t.TICKET.unpack(payload)[0][0])
-        if number == t.WATCH.number:
-            return self._children.watch(client.task, t.WATCH.unpack(payload)[0][0], descriptors)
-        if number == t.TASK_CREATE.number:
-            return self._children.create(client.task, t.TASK_CREATE.unpack(payload)[0][0])
-        raise ProtocolError("a call that is not made this way")
+    def _own_calls(self) -> dict[int, OwnCall]:
+        return {
+            t.THREAD.number: lambda channel, payload, descriptors: self._new_thread(channel),
+            t.WIDEN.number: lambda channel, payload, descriptors: self._widen(channel),
+            t.TICKET.number: self._ticket,
+            t.WATCH.number: self._watch_child,
+            t.TASK_CREATE.number: self._task_create,
+            t.LIFELINE.number: self._lifeline,
+        }
 
-    def _new_thread(self, client: Client) -> Answer:
+    def _ticket(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        return self._children.ticket(_client_of(channel).task, t.TICKET.unpack(payload)[0][0])
+
+    def _watch_child(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        return self._children.watch(_client_of(channel).task, t.WATCH.unpack(payload)[0][0], descriptors)
+
+    def _task_create(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        return self._children.create(_client_of(channel).task, t.TASK_CREATE.unpack(payload)[0][0])
+
+    def _lifeline(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        return self._deaths.watch(_client_of(channel), t.LIFELINE.unpack(payload)[0][0], descriptors)
+
+    def _new_thread(self, channel: Channel) -> Answer:
         """A channel for one more thread: the thread's end of its socket, and the memory of its rings."""
+        client = _client_of(channel)
+        if channel is not client.control:
+            raise ProtocolError("a channel for a thread is asked for where the connection began")
         with contextlib.ExitStack() as undo:
             try:
                 pair, memory = rings.create(rings.NARROW)
@@ -399,6 +416,11 @@ class Daemon:
             self._closer.close([released.descriptor])
         elif isinstance(released, Task):
             self._children.forget(released)
+
+
+def _client_of(channel: Channel) -> Client:
+    assert channel.client is not None
+    return channel.client
 
 
 def _raise_descriptor_limit() -> int:

@@ -90,8 +90,28 @@ class OpenFile:
         self.descriptor = descriptor
 
 
-#: Calls on the task that the first field names.
-_ON_TASK: Final[dict[t.Trap, Callable[..., Any]]] = {
+def _reply_port(kernel: Kernel, caller: Task, descriptors: Sequence[int]) -> int:
+    return ports.mach_reply_port(kernel, caller)
+
+
+def _task_self(kernel: Kernel, caller: Task, descriptors: Sequence[int]) -> int:
+    return tasks.mach_task_self(kernel, caller)
+
+
+def _fileport_makeport(kernel: Kernel, caller: Task, descriptors: Sequence[int]) -> Answer:
+    if len(descriptors) != 1:
+        raise Refusal(c.KERN_INVALID_ARGUMENT, "fileport_makeport", "one descriptor must come with the call")
+    name = tasks.make_object(kernel, caller, OpenFile(descriptors[0]))
+    return Answer(t.FILEPORT_MAKEPORT.pack_answer((name,)), keeps_descriptors=True)
+
+
+def _fileport_makefd(kernel: Kernel, caller: Task, descriptors: Sequence[int], name: int) -> Answer:
+    file: OpenFile = tasks.object_of(caller, name, OpenFile)
+    return Answer(t.FILEPORT_MAKEFD.pack_answer(), descriptors=(file.descriptor,))
+
+
+#: On the task that the first field names.
+_TASK_CALLS: Final[dict[t.Trap, Callable[..., Any]]] = {
     t.NAMES: ports.mach_port_names,
     t.TYPE: ports.mach_port_type,
     t.RENAME: ports.mach_port_rename,
@@ -119,8 +139,8 @@ _ON_TASK: Final[dict[t.Trap, Callable[..., Any]]] = {
     t.UNGUARD: ports.mach_port_unguard,
     t.TASK_TERMINATE: tasks.task_terminate,
 }
-#: Calls in which a right goes between the caller and the task that the first field names.
-_BETWEEN_TASKS: Final[dict[t.Trap, Callable[..., Any]]] = {
+#: With a right that goes between the caller and the task that the first field names.
+_CALLS_BETWEEN: Final[dict[t.Trap, Callable[..., Any]]] = {
     t.REQUEST_NOTIFICATION: requests.mach_port_request_notification,
     t.INSERT_RIGHT: ports.mach_port_insert_right,
     t.EXTRACT_RIGHT: ports.mach_port_extract_right,
@@ -129,10 +149,32 @@ _BETWEEN_TASKS: Final[dict[t.Trap, Callable[..., Any]]] = {
     t.GET_SPECIAL_PORT: tasks.task_get_special_port,
     t.SET_SPECIAL_PORT: tasks.task_set_special_port,
 }
-#: Calls on the caller itself.
-_ON_CALLER: Final[dict[t.Trap, Callable[..., Any]]] = {
-    t.REPLY_PORT: ports.mach_reply_port,
-    t.TASK_SELF: tasks.mach_task_self,
+#: On the caller itself, which may have sent files along.
+_CALLER_CALLS: Final[dict[t.Trap, Callable[..., Any]]] = {
+    t.REPLY_PORT: _reply_port,
+    t.TASK_SELF: _task_self,
+    t.FILEPORT_MAKEPORT: _fileport_makeport,
+    t.FILEPORT_MAKEFD: _fileport_makefd,
+}
+_ON_CALLER, _ON_TASK, _BETWEEN = range(3)
+
+
+class Call:
+    """One call on the kernel: what it is given, and how its trap is read."""
+
+    __slots__ = ("function", "has_words", "kind", "trap")
+
+    def __init__(self, kind: int, trap: t.Trap, function: Callable[..., Any]) -> None:
+        self.kind = kind
+        self.trap = trap
+        self.has_words = "words" in trap.fields
+        self.function = function
+
+
+_CALLS: Final[dict[int, Call]] = {
+    trap.number: Call(kind, trap, function)
+    for kind, calls in ((_ON_CALLER, _CALLER_CALLS), (_ON_TASK, _TASK_CALLS), (_BETWEEN, _CALLS_BETWEEN))
+    for trap, function in calls.items()
 }
 
 
@@ -146,57 +188,47 @@ def dispatch(kernel: Kernel, caller: Task, payload: bytes | memoryview, descript
         ProtocolError: the bytes are not a trap.
     """
     number = number_of(payload)
-    trap = t.TRAPS.get(number)
-    if trap is None:
-        raise ProtocolError(f"there is no trap {number}")
+    call: Call | None = _CALLS.get(number)
+    if call is None:
+        raise ProtocolError(f"{number} is not a call on the kernel")
+    trap = call.trap
+    arguments: tuple[Any, ...]
     arguments, words = trap.unpack(payload)
+    if call.has_words:
+        arguments = (*arguments, words)
     try:
         check_alive(caller)
-        return _call(kernel, caller, trap, arguments, words, descriptors)
+        if call.kind == _ON_CALLER:
+            return _answer(trap, call.function(kernel, caller, descriptors, *arguments))
+        task = resolve_task(caller, arguments[0])
+        check_alive(task)
+        if call.kind == _ON_TASK:
+            return _answer(trap, call.function(kernel, task, *arguments[1:]))
+        return _answer(trap, call.function(kernel, caller, task, *arguments[1:]))
     except Refusal as refusal:
-        return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
-
-
-def _call(
-    kernel: Kernel,
-    caller: Task,
-    trap: t.Trap,
-    arguments: Sequence[int],
-    words: list[int],
-    descriptors: Sequence[int],
-) -> Answer:
-    extra = (words,) if "words" in trap.fields else ()
-    if trap in _ON_CALLER:
-        return _answer(trap, _ON_CALLER[trap](kernel, caller))
-    if trap is t.FILEPORT_MAKEPORT:
-        if len(descriptors) != 1:
-            raise Refusal(c.KERN_INVALID_ARGUMENT, "fileport_makeport", "one descriptor must come with the call")
-        name = tasks.make_object(kernel, caller, OpenFile(descriptors[0]))
-        return Answer(trap.pack_answer((name,)), keeps_descriptors=True)
-    if trap is t.FILEPORT_MAKEFD:
-        file: OpenFile = tasks.object_of(caller, arguments[0], OpenFile)
-        return Answer(trap.pack_answer(), descriptors=(file.descriptor,))
-    if trap not in _ON_TASK and trap not in _BETWEEN_TASKS:
-        raise ProtocolError(f"{trap.call} is not a call on the kernel")
-    task = resolve_task(caller, arguments[0])
-    check_alive(task)
-    if trap in _ON_TASK:
-        return _answer(trap, _ON_TASK[trap](kernel, task, *arguments[1:], *extra))
-    return _answer(trap, _BETWEEN_TASKS[trap](kernel, caller, task, *arguments[1:], *extra))
+        return new_answer((t.pack_refusal(refusal.code, refusal.rule, refusal.says),))
 
 
 def _answer(trap: t.Trap, value: Any) -> Answer:
     """The value of a kernel call in the layout of its trap."""
+    if value is None:
+        return _DONE
+    if isinstance(value, int):
+        return new_answer((trap.pack_answer((value,)),))
+    if isinstance(value, Answer):
+        return value
     if trap is t.NAMES:
-        return Answer(trap.pack_answer(words=[word for pair in value for word in pair]))
+        return new_answer((trap.pack_answer((), [word for pair in value for word in pair]),))
     if trap is t.PEEK:
         tail = value.trailer
-        return Answer(trap.pack_answer((value.seqno, value.size, value.id), [*tail.sender, *tail.audit]))
+        return new_answer((trap.pack_answer((value.seqno, value.size, value.id), [*tail.sender, *tail.audit]),))
     if isinstance(value, list | PortStatus):
-        return Answer(trap.pack_answer(words=value))
-    if value is None:
-        return Answer(trap.pack_answer())
-    return Answer(trap.pack_answer(value if isinstance(value, tuple) else (value,)))
+        return new_answer((trap.pack_answer((), value),))
+    return new_answer((trap.pack_answer(value),))
+
+
+#: The answer to every call that only succeeds.
+_DONE: Final = new_answer((bytes(4),))
 
 
 def carry_out_mach_msg(kernel: Kernel, caller: Task, payload: bytes | memoryview) -> Waiter:

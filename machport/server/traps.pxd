@@ -19,13 +19,15 @@ cdef class Traps:
     cdef public object bootstrap
     cdef public object deadlines
     cdef public object broken
-    cdef object _own_calls
+    cdef public int64_t descriptor_limit
+    cdef dict _own_calls
     cdef object _wait_writable
     cdef object _released
     cdef list _busy
     cdef int64_t _spin
+    cdef int64_t _now
 
-    @cython.locals(end=int64_t, now=int64_t, served=int64_t)
+    @cython.locals(end=int64_t, served=int64_t)
     cpdef bint look(self) except -1
     @cython.locals(channel=Channel, served=int64_t)
     cdef int64_t _turn(self) except -1

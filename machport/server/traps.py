@@ -7,6 +7,7 @@ call waits has nothing to say until it is answered.  Knows channels and the kern
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -41,27 +42,28 @@ _SLICE: Final = 200_000
 #: Ends the answers to ``receive_many``.
 _NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
 
-#: A call on the daemon itself: the channel, the trap's number, its bytes and descriptors; None if it is none.
-OwnCalls = Callable[[Channel, int, bytes | memoryview, list[int]], Answer | None]
+#: A call on the daemon itself: the channel, the bytes of the trap, and its descriptors.
+OwnCall = Callable[[Channel, bytes | memoryview, list[int]], Answer]
 
 
 class Traps:
     """What the kernel is asked, and what it answers.
 
     Args:
-        own_calls: calls on the daemon rather than on the kernel.
+        own_calls: calls on the daemon rather than on the kernel, by the numbers of their traps.
         wait_writable: call ``flush`` when the channel's socket can be written to.
         released: what the kernel held, and nobody can reach any more.
 
     Attributes:
         broken: channels that are to be ended, each with the reason.
+        descriptor_limit: files with this number or a higher one are not taken from clients.
     """
 
     def __init__(
         self,
         kernel: Kernel,
         bootstrap: Bootstrap,
-        own_calls: OwnCalls,
+        own_calls: dict[int, OwnCall],
         wait_writable: Callable[[Channel], None],
         released: Callable[[object], None],
     ) -> None:
@@ -69,26 +71,30 @@ class Traps:
         self.bootstrap = bootstrap
         self.deadlines = Deadlines()
         self.broken: deque[tuple[Channel, str]] = deque()
+        self.descriptor_limit = sys.maxsize
         self._own_calls = own_calls
         self._wait_writable = wait_writable
         self._released = released
         self._busy: list[Channel] = []
         self._spin = spin_ns()
+        #: When the rings were last looked at.
+        self._now = 0
 
     # Looking at rings
 
     def look(self) -> bool:
         """Serve the busy rings for a while; False when all of them are quiet and every bell is armed."""
-        end = memory.now() + _SLICE
+        self._now = memory.now()
+        end = self._now + _SLICE
         while self._busy:
             served = self._turn()
             if self.broken:
                 return True
-            now = memory.now()
+            self._now = memory.now()
             if not served:
-                self._retire(now)
+                self._retire(self._now)
                 memory.give_way()
-            if now > end:
+            if self._now > end:
                 return True
         return False
 
@@ -115,7 +121,7 @@ class Traps:
         except ProtocolError as error:
             self._cut_off(channel, error)
         if count:
-            channel.looked_at = memory.now()
+            channel.looked_at = self._now
         return count
 
     def _retire(self, now: int) -> None:
@@ -138,7 +144,9 @@ class Traps:
         """The channel's bell rang, or its thread is about to speak: look at its rings from now on."""
         if channel.outbox:
             self.flush(channel)
-        if not channel.is_busy and channel.waiter is None:
+        if channel.is_busy:
+            channel.looked_at = self._now
+        elif channel.waiter is None:
             channel.is_busy = True
             channel.looked_at = memory.now()
             self._busy.append(channel)
@@ -205,8 +213,12 @@ class Traps:
         task = channel.task
         assert task is not None
         try:
-            answer = self._own_calls(channel, number, payload, descriptors)
-            if answer is None:
+            if descriptors and max(descriptors) >= self.descriptor_limit:
+                raise Refusal(c.KERN_RESOURCE_SHORTAGE, "descriptors", "the daemon has no descriptor left for files")
+            own_call = self._own_calls.get(number)
+            if own_call is not None:
+                answer = own_call(channel, payload, descriptors)
+            else:
                 answer = dispatch(self.kernel, task, payload, descriptors)
         except Refusal as refusal:
             answer = Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
@@ -330,8 +342,8 @@ class Traps:
 
     def _cut_off(self, channel: Channel, error: ProtocolError) -> None:
         """Whoever breaks the protocol in one thread loses the whole task."""
-        assert channel.client is not None
-        self.broken.append((channel.client.control, f"cut off: {error}"))
+        if channel.client is not None:
+            self.broken.append((channel.client.control, f"cut off: {error}"))
 
     def flush(self, channel: Channel) -> bool:
         """There may be room now for answers that were kept; whether none is left."""
