@@ -377,6 +377,29 @@ def test_rights_in_messages_that_a_killed_receiver_did_not_read_are_alive(
         assert inner.receive(0).body == b"inside %d" % number
 
 
+def test_a_message_that_there_is_no_descriptor_for_is_back_in_its_queue_with_those_behind_it(
+    task: machport.Task, new_client: NewClient
+) -> None:
+    """Promise 4: those before it are given, and it is refused when it is the next."""
+    client, port = new_client("client"), task.allocate(qlimit=10)
+    sender = port.make_send()
+    client.give("port", port.move())
+    bodies = [b"short", b"long" * 300_000, b"behind"]
+    sender.send_many(bodies)
+    client.do(
+        "import resource\n"
+        "limits, fill = resource.getrlimit(resource.RLIMIT_NOFILE), []\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))\n"
+        "with contextlib.suppress(OSError):\n"
+        "    while True: fill.append(os.open(os.devnull, os.O_RDONLY))"
+    )
+    assert client.do("[message.body for message in port.receive_many()]") == bodies[:1]
+    client.do("for number in fill: os.close(number)")
+    client.do("fill = []; received = port.receive_many()")
+    client.do("while len(received) < 2: received += port.receive_many()")
+    assert client.do("[message.body for message in received]") == bodies[1:]
+
+
 def test_an_interrupted_wait_for_many_goes_on(task: machport.Task, new_client: NewClient) -> None:
     """M36."""
     client, port = new_client("client"), task.allocate()
