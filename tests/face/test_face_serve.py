@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -389,11 +390,11 @@ def test_serving_gives_a_dead_client_up_in_the_last_answer_too(
 
 
 def test_an_interrupted_serving_goes_on(task: machport.Task, new_client: NewClient) -> None:
-    """M36: while it waits for the first request, and after an answer."""
+    """M36."""
     server, port = new_client("server"), task.allocate()
     sender = port.make_send()
     server.give("port", port.move())
-    server.begin("interrupt_when_it_sleeps(task, lambda: port.serve(lambda request: request.body.upper() or 1))")
+    server.begin("interrupt_when_it_sleeps(task, lambda: port.serve(lambda request: request.body.upper()))")
     server.wait_for_mark()
     assert sender.call(b"one", timeout=PATIENCE).body == b"ONE"
     assert sender.call(b"two", timeout=PATIENCE).body == b"TWO"
@@ -411,6 +412,27 @@ def test_an_interrupt_after_an_answer_does_not_send_it_twice(task: machport.Task
     sender.send(b"next")
     assert server.finish() == b"next"
     assert [answer.body for answer in answers.receive_many()] == [b"once"]
+
+
+def test_an_interrupt_from_the_keyboard_ends_the_serving_and_keeps_the_port_and_the_answer(
+    task: machport.Task, new_client: NewClient
+) -> None:
+    server, port, answers = new_client("server"), task.allocate(), task.allocate()
+    sender = port.make_send()
+    server.give("port", port.move())
+    sender.send(b"one", reply_to=answers)
+    server.do("before = len(task.calls.mach_port_names(task.name))")
+    server.do("def answer(request): before_sleeping(mark); return request.body.upper()")
+    server.begin("port.serve(answer)")
+    server.wait_for_mark()
+    server.signal(signal.SIGINT)
+    with pytest.raises(AssertionError, match="KeyboardInterrupt"):
+        server.finish()
+
+    sender.send(b"two", reply_to=answers)
+    server.do("port.serve(lambda request: (port.close(), request.body.upper())[1])")
+    assert [answers.receive(PATIENCE).body for _ in range(2)] == [b"ONE", b"TWO"]
+    assert server.do("before - len(task.calls.mach_port_names(task.name))") == 1
 
 
 def test_requests_of_a_killed_server_wait_for_its_successor(task: machport.Task, new_client: NewClient) -> None:
