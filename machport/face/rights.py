@@ -335,8 +335,6 @@ class Receiver(Right):
     def receive_many(self, limit: int = 64, timeout: float | None = None) -> list[Message]:
         """Wait for a message, and take up to ``limit`` that are there then, in their order.
 
-        There is at least one.  There may be fewer than are there, when they are long.
-
         Raises:
             TimedOut, DeadPort: as ``receive``; nothing was taken.
         """

@@ -23,6 +23,7 @@ cdef class Channel:
     cdef Doorbell _daemon_bell
     cdef int64_t _longest
     cdef public Waiter waiter
+    cdef public Waiter many
     cdef public int64_t left
     cdef public object deadline
     cdef public bint by_ring

@@ -72,7 +72,7 @@ class Channel:
     Attributes:
         client, task: whose it is, once it has said hello.
         waiter: the call that the thread is blocked in.
-        left: messages that its ``receive_many`` may still take.
+        many, left: its ``receive_many`` that goes on, and how many messages that may still take.
         deadline: when the present phase of its call is over, by the monotonic clock.
         by_ring: the trap under way came by the ring.
         delivered: the messages in answers, each with the number of its answer in the ring, until the thread reads them.
@@ -94,6 +94,7 @@ class Channel:
         "is_busy",
         "left",
         "looked_at",
+        "many",
         "outbox",
         "reset",
         "rings",
@@ -112,6 +113,7 @@ class Channel:
         self.client: Client | None = None
         self.task: Task | None = None
         self.waiter: Waiter | None = None
+        self.many: Waiter | None = None
         self.left = 0
         self.deadline: float | None = None
         self.by_ring = False

@@ -59,8 +59,10 @@ cdef class Traps:
 
     @cython.locals(task=Task)
     cdef Waiter _receive_many(self, Channel channel, object payload)
-    @cython.locals(result=Result, following=Waiter, option=int64_t)
+    @cython.locals(result=Result)
     cdef _finish(self, Channel channel, Waiter waiter)
+    @cython.locals(result=Result, many=Waiter, option=int64_t)
+    cdef _go_on(self, Channel channel)
 
     cdef _answer(self, Channel channel, Answer answer)
     cdef _cut_off(self, Channel channel, object error)

@@ -316,18 +316,30 @@ class Traps:
         result = waiter.result
         assert result is not None
         self._answer(channel, msg_answer(result))
-        if not channel.left:
-            return
-        option = waiter.option | c.MACH_RCV_TIMEOUT
-        while result.head is not None and channel.left > 1 and not channel.outbox:
+        if channel.left:
+            channel.many = waiter
+            if result.head is None:
+                channel.many, channel.left = None, 0
+            else:
+                self._go_on(channel)
+
+    def _go_on(self, channel: Channel) -> None:
+        """Take the next messages of a ``receive_many`` while there is room for their answers."""
+        many = channel.many
+        assert many is not None
+        option = many.option | c.MACH_RCV_TIMEOUT
+        while channel.left > 1:
+            if channel.outbox:
+                return
             channel.left -= 1
-            following = mach_msg(self.kernel, waiter.task, option, b"", (), waiter.rcv_limit, waiter.rcv_name, 0)
-            assert following.result is not None
-            result = following.result
+            result = mach_msg(self.kernel, many.task, option, b"", (), many.rcv_limit, many.rcv_name, 0).result
+            assert result is not None
             self._answer(channel, msg_answer(result))
-        if result.head is not None:
+            if result.head is None:
+                channel.left = 0
+        if channel.left:
             self._answer(channel, Answer(_NO_MORE))
-        channel.left = 0
+        channel.many, channel.left = None, 0
 
     # Answers
 
@@ -349,7 +361,9 @@ class Traps:
         """There may be room now for answers that were kept; whether none is left."""
         try:
             if channel.flush():
-                return True
+                if channel.many is not None:
+                    self._go_on(channel)
+                return not channel.outbox
             self._keep(channel)
         except (OSError, LimitReached) as error:
             self.broken.append((channel, f"an answer could not be written: {error}"))
