@@ -42,12 +42,17 @@ class HookedChannel(Channel):
     def _publish(self, payload: Payload) -> None:
         _take_hook("before_writing")
         super()._publish(payload)
+        _take_hook("after_writing")
 
     def _answer(self) -> Answer:
         _take_hook("before_reading")
         answer = super()._answer()
         _take_hook("after_reading")
         return answer
+
+    def _sleep(self) -> None:
+        _take_hook("before_sleeping")
+        super()._sleep()
 
 
 hooks: dict[str, Callable[[], None]] = {}
@@ -60,6 +65,16 @@ def _take_hook(step: str) -> None:
 def before_writing(action: Callable[[], None]) -> None:
     """Do something when the next trap is about to be written."""
     hooks["before_writing"] = action
+
+
+def after_writing(action: Callable[[], None]) -> None:
+    """Do something when the next trap is written, whether its answers are read one by one or not."""
+    hooks["after_writing"] = action
+
+
+def before_sleeping(action: Callable[[], None]) -> None:
+    """Do something when a call that is written finds no answer for a while, and begins to sleep."""
+    hooks["before_sleeping"] = action
 
 
 def before_reading(action: Callable[[], None]) -> None:
@@ -83,6 +98,19 @@ def in_thread(task: machport.Task, call: Callable[[], object]) -> None:
 
     threading.Thread(target=run, daemon=True).start()
     written.wait()
+
+
+def interrupt_when_it_sleeps(task: machport.Task, call: Callable[[], object]) -> object:
+    """Make a call that another thread interrupts as soon as it waits; ``mark()`` when it waits again."""
+    thread = threading.get_ident()
+
+    def interrupt() -> None:
+        task.calls.mach_port_names(task.name)  # once this is carried out, the call is
+        before_sleeping(mark)
+        task.calls.thread_abort(thread)
+
+    before_sleeping(threading.Thread(target=interrupt).start)
+    return call()
 
 
 def hold_sockets() -> int:

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Sequence
 
+from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import DaemonLost, LimitReached, ProtocolError
 from machport.abi.traps import Buffer, Payload, is_last, number_of
@@ -23,6 +24,8 @@ from machport.ring import layout, memory
 Answer = tuple[Buffer, Sequence[int]]
 #: What comes beside an answer, almost always.
 _NONE: Sequence[int] = ()
+#: What ends the answers to ``receive_many`` when the daemon's own end of them cannot be had.
+_NO_MORE = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
 
 
 class Channel:
@@ -117,15 +120,29 @@ class Channel:
             self.under_way = False
 
     def stream(self, payload: bytes) -> list[Buffer]:
-        """Carry one trap that has many answers; all of them, with the one that says it is the last."""
+        """Carry one trap that has many answers; all of them, with the one that says it is the last.
+
+        If one cannot be taken for want of a descriptor, those before it are all.
+
+        Raises: as ``trap``.  If a signal handler raises while more than the ring holds is on its way, the answers that
+        were taken by then are lost.
+        """
         self.under_way = True
+        answers: list[Buffer] = []
         try:
             if self._wants_wide:
                 self._make_room(0)
             self._publish(payload)
-            return self._stream()
+            self._stream(answers)
+            return answers
         except LimitReached:
             raise
+        except ProtocolError as error:
+            if not answers:
+                self._give_up(error)
+            self._abandon()
+            answers.append(_NO_MORE)
+            return answers
         except BaseException as error:
             self._give_up(error)
             raise
@@ -256,14 +273,27 @@ class Channel:
                 packet.close_all(descriptors)
                 answers.append(answer)
 
-    def _stream(self) -> list[Buffer]:
-        answers: list[Buffer] = []
-        while True:
-            self._take_all(answers)
-            if is_last(answers[-1]):
-                return answers
-            # The daemon may wait for the room that has just been made.
-            self._call_attention()
+    def _stream(self, answers: list[Buffer]) -> None:
+        """Take answers up to the last, one by one: those that were not taken are not lost if one cannot be."""
+        up = self._up
+        while not answers or not is_last(answers[-1]):
+            size = up.next_size()
+            if size > 0:
+                if not answers:
+                    memory.check_signals()
+                answers.append(up.dequeue())  # type: ignore[arg-type]
+            elif size == 0:
+                answer, descriptors = self._receive()
+                up.skip()
+                packet.close_all(descriptors)
+                answers.append(answer)
+            elif size == layout.CORRUPT:
+                raise ProtocolError("the daemon's answers are not entries")
+            else:
+                if answers:
+                    # The daemon may wait for the room that has just been made.
+                    self._call_attention()
+                self._await()
 
     def _await(self) -> None:
         """Return when there is an entry in the ring up, which is this process's to take."""
@@ -306,11 +336,15 @@ class Channel:
 
     # The end
 
-    def _give_up(self, error: BaseException) -> None:
-        """End the channel, saying that whatever was answered has not been seen; raise what that means to the caller."""
+    def _abandon(self) -> None:
+        """End the channel; the daemon takes back what has not been read."""
         with contextlib.suppress(OSError):
             packet.send(self._sock, t.ABANDON.pack())
         self.close()
+
+    def _give_up(self, error: BaseException) -> None:
+        """End the channel, saying that whatever was answered has not been seen; raise what that means to the caller."""
+        self._abandon()
         if isinstance(error, ProtocolError):
             raise LimitReached(
                 "no memory or descriptor is left to take a long message by; it is back in its queue"

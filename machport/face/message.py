@@ -171,7 +171,14 @@ class Message(Closing):
 
         A right is taken by keeping its object and setting its place in ``rights`` to None.
         """
-        for right in [self.reply_right, *self.rights]:
+        if self.reply_right is not None:
+            with contextlib.suppress(MachError):
+                self.reply_right.close()
+        self.close_rights()
+
+    def close_rights(self) -> None:
+        """Give up every right in ``rights``; the answer is still to be given."""
+        for right in self.rights:
             if right is not None:
                 with contextlib.suppress(MachError):
                     right.close()

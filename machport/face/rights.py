@@ -7,11 +7,11 @@ a message or a child, and if it is a send-once right by sending; after that it r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from machport.abi import constants as c
-from machport.abi.errors import ClosedRight, DaemonLost, DeadPort, InvalidArgument
+from machport.abi.errors import ClosedRight, DaemonLost, DeadPort, InvalidArgument, InvalidName, InvalidRight, MachError
 from machport.abi.status import PortStatus
 from machport.face.closing import Closing
 
@@ -78,10 +78,18 @@ class Right(Closing):
 
     def close(self) -> None:
         """Give the right up; closing again, or after its task or the daemon ended, does nothing."""
-        if not self._gone and not self.task.closed:
-            with contextlib.suppress(DaemonLost):
+        if self._gone:
+            return
+        # Before it is: another thread that then finds the right gone looks here for why.
+        self._gone = "closed"
+        if not self.task.closed:
+            try:
                 self._release()
-        self._gone = self._gone or "closed"
+            except DaemonLost:
+                pass
+            except MachError:
+                self._gone = ""
+                raise
 
     def _release(self) -> None:
         self.task.calls.mach_port_deallocate(self.task.name, self._name)
@@ -227,14 +235,16 @@ class SendRight(Right):
         disposition = c.MACH_MSG_TYPE_COPY_SEND
         self.task.send(self.name, disposition, body, id, rights, memory, reply_to, timeout)
 
-    def send_many(self, bodies: Sequence[bytes | bytearray | memoryview], *, id: int = 0) -> int:
+    def send_many(self, bodies: Iterable[bytes | bytearray | memoryview], *, id: int = 0) -> int:
         """Send many messages without waiting for one before the next goes; how many, once each was sent.
 
-        They arrive in their order.  Every result is looked at.  If another thread interrupts the sending of a long one
-        that waits for room, that message may come behind the others.
+        They arrive in their order, and wait for room in the queue as those of ``send`` do.  Every result is looked at.
+        If another thread interrupts the sending of a long one that waits for room, that message may come behind the
+        others.
 
         Raises:
             DeadPort: the port is dead, or died; the text says how many messages were sent.
+            InvalidArgument, MessageTooLarge: one of them cannot be sent, and none was.
         """
         return self.task.send_many(self.name, bodies, id)
 
@@ -284,7 +294,12 @@ class SendOnceRight(Right):
         Raises:
             DeadPort: the port is dead; nobody waits for this message any more.
         """
-        self.task.send(self.name, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, body, id, rights, memory, None, None)
+        try:
+            self.task.send(self.name, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, body, id, rights, memory, None, None)
+        except InvalidRight:
+            # A body that fails takes the right that it was to go by along (M8).
+            self._gone = "used"
+            raise
         self._gone = "used"
 
 
@@ -321,7 +336,7 @@ class Receiver(Right):
         """Wait for a message, and take up to ``limit`` that are there then, in their order.
 
         Raises:
-            TimedOut, DeadPort: as ``receive``.
+            TimedOut, DeadPort: as ``receive``; nothing was taken.
         """
         if limit < 1:
             raise InvalidArgument(f"a limit is 1 or more, not {limit}", task=self.task.label)
@@ -339,54 +354,90 @@ class Receiver(Right):
     ) -> Message:
         """Answer ``request`` and receive the next message, in one trap: what a server's loop does fastest.
 
-        Whoever asked and does not wait any more gets no answer, which is no error here.
+        If whoever asked does not wait any more, the answer and the rights in it are dropped, which is no error here.
+
+        Args:
+            timeout: seconds to wait for the next message.
 
         Raises:
-            InvalidArgument, ClosedRight: as ``Message.reply``.
+            InvalidArgument, ClosedRight: as ``Message.reply``; nothing was received.
             TimedOut, DeadPort: as ``receive``; the answer was sent.
         """
         name = self.name
-        reply = request.open_reply_right()
-        if reply is None:
-            return self.task.receive(name, timeout)
         number = (request.id + 100) & 0xFFFFFFFF if id is None else id
+        reply = request.open_reply_right()
         return self.task.reply_and_receive(reply, body, number, rights, memory, name, timeout)
 
     def serve(self, answer: Callable[[Message], bytes | bytearray | memoryview | None]) -> None:
-        """Answer every request with what ``answer(request)`` returns, until the right is closed or moved away.
+        """Answer every message with what ``answer(message)`` returns, until the right is closed or moved away.
 
-        For None nothing is sent here: ``answer`` has replied, kept ``reply_right`` for later, or nobody asked.  What
-        it raises ends the serving, and whoever asked learns that no answer comes.
+        It does what ``for request in port:`` does with ``with request: request.reply(answer(request))`` in it, in one
+        trap a request, and goes on when whoever asked is gone.  So a message that an answer is returned for is closed:
+        to keep a right that came along, set its place in ``rights`` to None.  What is returned for one that nobody
+        waits for, such as a notification, is not sent.
+
+        A message that None is returned for stays ``answer``'s: it has replied, or will, or closes it.  What ``answer``
+        raises ends the serving, and its message is closed, so whoever asked learns that no answer comes.
+
+        Raises:
+            ClosedRight: the right was closed before; or a message was answered, or closed, and then an answer returned.
         """
-        try:
-            message = self.receive()
-        except DeadPort:
-            return
-        while True:
+        self._check_there()
+        request = self._receive_first()
+        while request is not None:
             try:
-                body = answer(message)
+                body = answer(request)
             except BaseException:
-                message.close()
+                request.close()
                 raise
-            if body is not None and not message.expects_reply:
-                body = None
-            if self.closed:
-                if body is not None:
-                    message.reply(body)
-                return
+            request = self._receive_next() if body is None else self._finish(request, body)
+
+    def _finish(self, request: Message, body: bytes | bytearray | memoryview) -> Message | None:
+        """Answer a request, give up what is left of it, and receive the next; None if the right is gone."""
+        try:
+            if request.reply_right is None:
+                request.close()
+                return self._receive_next()
+            # Before it waits: who watches these rights shall not wait for the next request.
+            request.close_rights()
             try:
-                message = self.receive() if body is None else self.reply_and_receive(message, body)
-            except DeadPort:
-                return
+                return self.reply_and_receive(request, body)
+            except (DeadPort, InvalidName):
+                return None
+            except ClosedRight:
+                if not self.closed:
+                    raise
+            with contextlib.suppress(DeadPort):
+                request.reply(body)
+            return None
+        except BaseException:
+            request.close()
+            raise
+
+    # Where None is the answer the right is gone, and be it since a moment ago by another thread's doing.
+
+    def _receive_first(self) -> Message | None:
+        try:
+            return self.receive()
+        except DeadPort:
+            return None
+        except (ClosedRight, InvalidName):
+            if self.closed:
+                return None
+            raise
+
+    def _receive_next(self) -> Message | None:
+        try:
+            return self.receive()
+        except (DeadPort, ClosedRight, InvalidName):
+            return None
 
     def __iter__(self) -> Iterator[Message]:
         """Messages until the right is closed or moved away."""
-        while not self.closed:
-            try:
-                message = self.receive()
-            except DeadPort:
-                return
+        message = None if self.closed else self._receive_first()
+        while message is not None:
             yield message
+            message = self._receive_next()
 
     def _release(self) -> None:
         self.task.calls.mach_port_mod_refs(self.task.name, self._name, self.kind, -1)

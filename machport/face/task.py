@@ -112,22 +112,43 @@ class Task(Closing):
 
     def allocate_many(self, count: int) -> list[ReceiveRight]:
         """``count`` new ports, asked for together: many times faster than one by one."""
+        if count < 0:
+            raise InvalidArgument(f"a count of ports is 0 or more, not {count}", task=self.label)
         asked = [(self.name, c.MACH_PORT_RIGHT_RECEIVE)] * count
         return [ReceiveRight(self, name) for (name,), _ in self.calls.many(t.ALLOCATE, asked)]
 
     def close_many(self, rights: Iterable[Right]) -> None:
-        """Give up many rights together, as ``close`` does one by one."""
-        given = [right for right in rights if not right.closed]
-        receive = [right for right in given if isinstance(right, Receiver)]
+        """Give up many rights together, as ``close`` does one by one; those that are closed already are passed over.
+
+        Raises:
+            InvalidArgument: one is of another task, or no right; nothing was given up.
+            MachError: one was refused, the first of them; all others were given up.
+        """
+        # By identity: equal objects stand for one user reference each, and the same object twice for one.
+        given = {id(right): right for right in rights if not require(Right, right, "rights").closed}.values()
+        for right in given:
+            right.name_in(self)
+        if self.closed:
+            for right in given:
+                right.gone("closed")
+            return
+        receivers = [right for right in given if isinstance(right, Receiver)]
         others = [right for right in given if not isinstance(right, Receiver)]
-        for right in given:
-            require(Right, right, "rights").name_in(self)
-        if not self.closed:
-            with contextlib.suppress(DaemonLost):
-                self.calls.many(t.MOD_REFS, [(self.name, right.name, right.kind, -1) for right in receive])
-                self.calls.many(t.DEALLOCATE, [(self.name, right.name) for right in others])
-        for right in given:
-            right.gone("closed")
+        names = [right.name for right in others if right.name != c.MACH_PORT_DEAD]
+        try:
+            self._close_together(
+                t.MOD_REFS, [(self.name, right.name, right.kind, -1) for right in receivers], receivers
+            )
+        finally:
+            self._close_together(t.DEALLOCATE, [(self.name, name) for name in names], others)
+
+    def _close_together(self, trap: t.Trap, calls: Sequence[Sequence[int]], rights: Sequence[Right]) -> None:
+        with contextlib.suppress(DaemonLost):
+            try:
+                self.calls.many(trap, calls)
+            finally:
+                for right in rights:
+                    right.gone("closed")
 
     def port_set(self, *ports: ReceiveRight) -> PortSet:
         """A new port set with these receive rights in it."""
@@ -326,7 +347,7 @@ class Task(Closing):
 
     def reply_and_receive(
         self,
-        reply: SendOnceRight | SendRight,
+        reply: SendOnceRight | SendRight | None,
         body: Body,
         id: int,
         rights: Sequence[Transfer],
@@ -336,8 +357,13 @@ class Task(Closing):
     ) -> Message:
         """Send an answer and receive from the right under ``name``, in one trap.
 
-        An answer that nobody waits for any more is dropped.
+        An answer that nobody waits for any more is dropped; None for ``reply`` says that nobody does.
         """
+        if reply is None:
+            self._pack(c.MACH_PORT_DEAD, c.MACH_MSG_TYPE_MOVE_SEND_ONCE, c.MACH_PORT_NULL, body, id, rights, memory)
+            for transfer in rights:
+                transfer.drop()
+            return self.receive(name, timeout)
         trap = self._pack(reply.name, reply.reply_disposition, c.MACH_PORT_NULL, body, id, rights, memory)
         trap.option |= c.MACH_RCV_MSG | _TRAILER
         trap.rcv_limit = _RCV_LIMIT
@@ -345,16 +371,28 @@ class Task(Closing):
         if timeout is not None:
             trap.option |= c.MACH_RCV_TIMEOUT
             trap.timeout_ms = _milliseconds(timeout)
-        answer = self._carry(trap, rights)
+        try:
+            answer = self._carry(trap, rights)
+        except LimitReached:
+            raise
+        except BaseException:
+            reply.gone("used")
+            raise
         if answer.code == c.MACH_SEND_INVALID_DEST:
-            reply.close()
+            with contextlib.suppress(MachError):
+                reply.close()
             for transfer in rights:
                 transfer.drop()
             return self.receive(name, timeout)
-        if not answer.code or answer.code & _RECEIVE_FAILED:
-            reply.gone("used")
-        if answer.code or len(rights):
-            self._settle(answer, rights, "reply", reply._name if not answer.code & _RECEIVE_FAILED else name)
+        if answer.code and not answer.code & _RECEIVE_FAILED:
+            reply_name = reply._name
+            if answer.code == c.MACH_SEND_INVALID_RIGHT:
+                # A body that fails takes the right that it was to go by along (M8).
+                reply.gone("used")
+            self._settle(answer, rights, "reply", reply_name)
+        reply.gone("used")
+        for transfer in rights:
+            transfer.done()
         return self._received(answer, name)
 
     def _received(self, answer: t.MsgAnswer, name: int) -> Message:
