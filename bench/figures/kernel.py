@@ -9,8 +9,9 @@ from time import perf_counter_ns as now
 
 import machport
 from bench.harness import FREE, Failed, Link, Session
-from bench.results import Figure, Metric, Plan, Sample, Trial
+from bench.results import Figure, Metric, Plan, Sample, Target, Trial
 from machport.abi import constants as c
+from machport.abi import traps
 from machport.kernel import ports, requests, tasks
 from machport.kernel.dialect import DIALECTS
 from machport.kernel.kernel import Kernel
@@ -18,7 +19,9 @@ from machport.replay.player import play
 from machport.replay.transcript import read
 
 _TRANSCRIPTS = Path(__file__).parents[2] / "tests" / "conformance" / "transcripts"
-_DAEMON, _EMBEDDED = "through the daemon", "in an embedded kernel"
+_DAEMON, _MANY, _EMBEDDED = "through the daemon, one by one", "through the daemon, many", "in an embedded kernel"
+#: Rights that are watched at a time where requests are made together.
+_WATCHED = 500
 
 #: (notify, disposition) to the previous right: one mach_port_request_notification on a port that is watched.
 Request = Callable[[int, int], int]
@@ -29,19 +32,26 @@ class Requests(Figure):
     title = "mach_port_request_notification"
     about = "A dead-name request registered, and cancelled again: pairs of calls per second, by one process."
     metrics = (Metric("pairs", "pairs/s"),)
+    targets = (
+        Target("through the daemon, many: at least 100 k pairs/s", _MANY, "", "", "pairs", least=100e3),
+        Target("embedded: at least 500 k pairs/s", _EMBEDDED, "", "", "pairs", least=500e3),
+    )
 
     def trials(self, plan: Plan) -> Iterator[Trial]:
-        yield Trial(_DAEMON, "", partial(_measure_requests, plan.seconds, daemon=True))
-        yield Trial(_EMBEDDED, "", partial(_measure_requests, plan.seconds, daemon=False))
+        yield Trial(_DAEMON, "", partial(_measure_requests, plan.seconds, _request_by_trap))
+        yield Trial(_MANY, "", partial(_measure_requests, plan.seconds, _request_many))
+        yield Trial(_EMBEDDED, "", partial(_measure_embedded, plan.seconds))
 
 
-def _measure_requests(seconds: float, *, daemon: bool) -> list[Sample]:
+def _measure_requests(seconds: float, program: Callable[[Link, str, float], float]) -> list[Sample]:
     with Session(FREE) as session:
-        if daemon:
-            pairs = session.start(_request_by_trap, str(session.daemon().path), seconds).expect()
-        else:
-            pairs = session.start(_request_embedded, seconds).expect()
+        pairs = session.start(program, str(session.daemon().path), seconds).expect()
     return [Sample("", "", {"pairs": pairs})]
+
+
+def _measure_embedded(seconds: float) -> list[Sample]:
+    with Session(FREE) as session:
+        return [Sample("", "", {"pairs": session.start(_request_embedded, seconds).expect()})]
 
 
 def _request_by_trap(link: Link, path: str, seconds: float) -> float:
@@ -51,6 +61,29 @@ def _request_by_trap(link: Link, path: str, seconds: float) -> float:
     call = task.calls.mach_port_request_notification
     request = partial(call, task.name, right.name, c.MACH_NOTIFY_DEAD_NAME, 0)
     return _pairs(request, once.name, seconds)
+
+
+def _request_many(link: Link, path: str, seconds: float) -> float:
+    """Requests on many rights, all registered and then all cancelled, without waiting for one before the next."""
+    task = machport.Task(path=path)
+    notify = task.allocate()
+    watched = [port.make_send().name for port in task.allocate_many(_WATCHED)]
+    once = [notify.make_send_once().name for _ in watched]
+    many, name, kind = task.calls.many, task.name, c.MACH_NOTIFY_DEAD_NAME
+    cancel = [(name, right, kind, 0, c.MACH_PORT_NULL, c.MACH_MSG_TYPE_MAKE_SEND_ONCE) for right in watched]
+    count = 0
+    begun = now()
+    end = begun + int(seconds * 1e9)
+    while (at := now()) < end:
+        register = [
+            (name, right, kind, 0, tell, c.MACH_MSG_TYPE_MOVE_SEND_ONCE)
+            for right, tell in zip(watched, once, strict=True)
+        ]
+        if any(previous for (previous,), _ in many(traps.REQUEST_NOTIFICATION, register)):
+            raise Failed("something was registered before")
+        once = [previous for (previous,), _ in many(traps.REQUEST_NOTIFICATION, cancel)]
+        count += len(watched)
+    return count / ((at - begun) / 1e9)
 
 
 def _request_embedded(link: Link, seconds: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -40,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     daemon = Daemon(listener, idle_exit=options.idle_exit)
     daemon.stop_on(signal.SIGTERM, signal.SIGINT)
+    # A full collection walks over every port there is: tenths of a second for a million of them.  What refers to itself
+    # in a circle and lives long is let go by hand, and the rest is young.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 1_000_000)
     if options.ready:
         print(f"listening on {path}", flush=True)
     try:
