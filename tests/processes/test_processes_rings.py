@@ -443,10 +443,18 @@ def test_what_a_thread_published_is_carried_out_though_its_socket_ends_first(
     assert [port.receive(PATIENCE).id for _ in range(3)] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("size", [4, rings.longest_of(rings.NARROW) + 100, packet.INLINE_MAX * 2], ids=str)
-@pytest.mark.parametrize("read", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("read", "size", "entries", "seen"),
+    [
+        # Short ones come together in one entry, before the one that ends them.
+        (0, 4, 2, 0),
+        (1, 4, 2, 4),
+        *((read, rings.longest_of(rings.NARROW) + 100, 5, read) for read in range(3)),
+        *((read, packet.INLINE_MAX * 2, 5, read) for read in range(3)),
+    ],
+)
 def test_messages_that_a_killed_thread_had_not_read_go_back_in_order_and_those_it_read_do_not(
-    task: machport.Task, new_client: NewClient, size: int, read: int
+    task: machport.Task, new_client: NewClient, read: int, size: int, entries: int, seen: int
 ) -> None:
     """Also of several that one ``receive_many`` brought, and of long ones, which the socket brings."""
     client, back, port = new_client("client"), task.allocate(), task.allocate(qlimit=20)
@@ -458,13 +466,13 @@ def test_messages_that_a_killed_thread_had_not_read_go_back_in_order_and_those_i
         sender.send(bytes([number]) * size)
     client.do("pair.down.enqueue(t.RECEIVE_MANY.pack(mach.MACH_RCV_MSG, 0x7FFFFFFF, port.name, 0, 4))")
     client.do("if pair.daemon_bell.ring(): packet.wake(sock)")
-    client.do("while pair.up.unread() < 5: os.sched_yield()")
+    client.do(f"while pair.up.unread() < {entries}: os.sched_yield()")
     # As a channel does: what comes by the socket counts as read when its entry is taken.
     client.do(f"for _ in range({read}): pair.up.skip()")
     client.die()
     notice = back.receive(PATIENCE)
     assert isinstance(notice, machport.PortDestroyedNotification)
-    assert [message.body for message in waiting(notice.right)] == [bytes([n]) * size for n in range(read, 5)]
+    assert [message.body for message in waiting(notice.right)] == [bytes([n]) * size for n in range(seen, 5)]
 
 
 def test_a_handler_that_calls_in_the_middle_of_a_call_has_a_channel_of_its_own(
