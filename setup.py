@@ -13,7 +13,7 @@ from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 
-RING = [f"machport/ring/{name}.py" for name in ("queue", "doorbell", "mapping", "lifeline")]
+RING = [f"machport/ring/{name}.py" for name in ("queue", "doorbell", "mapping", "waking", "lifeline")]
 TRAP_PATH = [
     "machport/abi/traps.py",
     *(f"machport/client/{name}.py" for name in ("calls", "channel", "connection")),

@@ -248,7 +248,7 @@ class RawThread:
     def wake(self) -> None:
         """Tell it in any case."""
         with contextlib.suppress(ConnectionError):
-            packet.wake(self.sock)
+            self.sock.send(bytes(8))
 
     def carried(self) -> tuple[bytes, list[int]]:
         """The next answer, which is waited for in the usual way, and its descriptors, which the caller owns."""

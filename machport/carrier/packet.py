@@ -30,8 +30,6 @@ DESCRIPTORS_MAX: Final = 4
 _PIECES_MAX: Final = 64
 
 _HEAD: Final = struct.Struct("<II")
-#: An empty packet: who sleeps at this socket is to look at its ring.
-_WAKE: Final = _HEAD.pack(0, 0)
 _LONG: Final = 1
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _CONTROL_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
@@ -61,16 +59,6 @@ def send_parts(sock: socket.socket, parts: Sequence[bytes | memoryview], descrip
         os.close(memory)
 
 
-def wake(sock: socket.socket) -> None:
-    """Wake whoever sleeps at the other end.
-
-    Raises:
-        BlockingIOError: the socket does not block and the other side does not read; so it does not sleep.
-        OSError: the other side is gone.
-    """
-    sock.send(_WAKE, socket.MSG_NOSIGNAL)
-
-
 def _send(sock: socket.socket, data: Sequence[bytes | memoryview], descriptors: Sequence[int]) -> None:
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     if len(data) > _PIECES_MAX:
@@ -81,7 +69,8 @@ def _send(sock: socket.socket, data: Sequence[bytes | memoryview], descriptors: 
 def receive(sock: socket.socket) -> tuple[bytes | memoryview, list[int]] | None:
     """The next packet's payload and descriptors, which the caller owns; None at the end of the connection.
 
-    A payload is empty for a wake-up.  A long one is a view of its memory, which nobody can write to any more.
+    A payload is empty for a wake-up (``ring.waking``).  A long one is a view of its memory, which nobody can write to
+    any more.
 
     Raises:
         ProtocolError: not a packet of ours; every descriptor that came with it is closed.

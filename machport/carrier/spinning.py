@@ -10,8 +10,10 @@ from machport.abi.errors import InvalidArgument
 #: Environment variable: microseconds of looking, 0 for none.
 VARIABLE: Final = "MACHPORT_SPIN_US"
 #: Longer than the answer of somebody who is awake takes, and not much longer than it takes to wake one who sleeps.
-DEFAULT_US: Final = 50
+DEFAULT_US: Final = 80
 MAX_US: Final = 1_000_000
+#: Budgets that a wait lasts as a rule between two who talk to each other, sleep and wake-ups included.
+_CONVERSATION: Final = 20
 #: Nanoseconds that are looked for even after waits that turned out long.
 _LEAST_NS: Final = 2_000
 
@@ -35,8 +37,10 @@ def spin_ns() -> int:
 def after_sleep(budget_ns: int, most_ns: int, waited_ns: int) -> int:
     """What to look for next time, when looking for ``budget_ns`` was in vain and the wait took ``waited_ns`` in all.
 
-    Waits that a full budget would have covered restore it; longer ones halve it, so that who waits long looks little.
+    Waits of a conversation that goes on leave it full, even those that it did not cover: a few wake-ups, each of which
+    takes as long as a budget, make one wait, and if all sides looked for less then, they would never again be awake
+    together.  Longer waits halve it, so that who waits long looks little.
     """
-    if waited_ns <= 2 * most_ns:
+    if waited_ns <= _CONVERSATION * most_ns:
         return most_ns
     return min(most_ns, max(budget_ns // 2, _LEAST_NS))

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 
 cimport machport.ring.layout as layout
 cimport machport.ring.memory as memory
+cimport machport.ring.waking as waking
 from machport.abi.traps cimport is_last, number_of
 from machport.ring.doorbell cimport Doorbell
 from machport.ring.queue cimport Ring
@@ -12,6 +13,7 @@ from machport.ring.queue cimport Ring
 cdef class Channel:
     cdef object __weakref__
     cdef object _sock
+    cdef int _descriptor
     cdef object _rings
     cdef Ring _up
     cdef Ring _down

@@ -18,7 +18,7 @@ from machport.abi.traps import Buffer, Payload, is_last, number_of
 from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
 from machport.carrier.spinning import after_sleep, spin_ns
-from machport.ring import layout, memory
+from machport.ring import layout, memory, waking
 
 #: The bytes of an answer, and the descriptors that came with it.
 Answer = tuple[Buffer, Sequence[int]]
@@ -39,6 +39,7 @@ class Channel:
         "__weakref__",
         "_budget",
         "_daemon_bell",
+        "_descriptor",
         "_down",
         "_early",
         "_longest",
@@ -54,6 +55,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket, pair: RingPair) -> None:
         self._sock = sock
+        self._descriptor = sock.fileno()
         self._use(pair)
         self._most = self._budget = spin_ns()
         self._early: Answer | None = None
@@ -184,7 +186,7 @@ class Channel:
     def _call_attention(self) -> None:
         """What was published, or made room for, is seen by the daemon: it looks, or it is woken."""
         if self._daemon_bell.ring():
-            packet.wake(self._sock)
+            waking.wake(self._descriptor)
 
     def _one_of_many(self, payload: Payload) -> Buffer:
         if _size(payload) > self._longest:
@@ -320,6 +322,9 @@ class Channel:
 
     def _sleep(self) -> None:
         """Wait for a packet: a wake-up, the answer itself, or the end."""
+        if waking.sleep(self._descriptor):
+            self._check_open()
+            return
         received = packet.receive(self._sock)
         if received is None:
             raise ConnectionResetError

@@ -4,7 +4,7 @@ lifelines, words that go slack when the thread that holds them ends.
 ``layout``    offsets, limits and answers       ``queue``     the ring
 ``memory``    loads, stores and fences          ``doorbell``  the word by which a sleeper is woken
 ``mapping``   memory without a descriptor       ``lifeline``  holding a word, and waiting for those of others
-``robust``    robust mutexes and their words
+``robust``    robust mutexes and their words    ``waking``    sleeping at a socket
 
 Imports nothing of machport but the error classes.  Never knows ports; the ring never knows descriptors or how somebody
 sleeps.

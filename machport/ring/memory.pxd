@@ -5,14 +5,17 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
 cdef extern from *:
     """
+    #include <errno.h>
     #include <sched.h>
     #include <stdatomic.h>
     #include <stdint.h>
+    #include <sys/socket.h>
     #include <time.h>
 
     /* A lock behind a u32 would be private to each process: the other side would never see it. */
@@ -52,6 +55,27 @@ cdef extern from *:
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
         return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    }
+    /* 1 for eight zeros, which are taken; 0 for another packet, and the end; -1 for nothing; -2 with errno. */
+    static inline int machport_take_wake(int descriptor, int wait) {
+        uint64_t packet = 1;
+        ssize_t size;
+        if (wait) {
+            Py_BEGIN_ALLOW_THREADS
+            size = recv(descriptor, &packet, sizeof(packet), MSG_PEEK | MSG_TRUNC);
+            Py_END_ALLOW_THREADS
+        } else {
+            size = recv(descriptor, &packet, sizeof(packet), MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+        }
+        if (size < 0)
+            return errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -2;
+        if (size != sizeof(packet) || packet != 0)
+            return 0;
+        return recv(descriptor, &packet, sizeof(packet), MSG_DONTWAIT) < 0 ? -2 : 1;
+    }
+    static inline void machport_send_wake(int descriptor) {
+        static const uint64_t packet = 0;
+        (void)!send(descriptor, &packet, sizeof(packet), MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     static inline void machport_give_way(void) {
         sched_yield();
@@ -98,6 +122,8 @@ cdef extern from *:
     uint32_t exchange "machport_exchange" (char *memory, size_t offset, uint32_t value) noexcept nogil
     uint64_t now "machport_now" () noexcept nogil
     void give_way "machport_give_way" () noexcept nogil
+    int machport_take_wake(int descriptor, int wait) noexcept
+    void send_wake "machport_send_wake" (int descriptor) noexcept
     bint look "machport_look" (const char *memory, size_t offset, uint32_t value, uint64_t nanoseconds) noexcept
     uint32_t get_u32 "machport_get_u32" (const char *memory, size_t offset) noexcept nogil
     void put_u32 "machport_put_u32" (char *memory, size_t offset, uint32_t value) noexcept nogil
@@ -128,6 +154,17 @@ cdef inline int map_over(char *memory, size_t size, int descriptor) except -1:
     if mmap(memory, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED:
         PyErr_SetFromErrno(OSError)
     return 0
+
+
+cdef inline int take_wake(int descriptor, int wait) except -2:
+    cdef int taken = machport_take_wake(descriptor, wait)
+    if taken == -2:
+        if errno != EINTR:
+            PyErr_SetFromErrno(OSError)
+        # The handler may have closed the descriptor; whoever waits looks, and sleeps again if it may.
+        PyErr_CheckSignals()
+        return 1
+    return taken
 
 
 cdef inline int check_signals() except -1:

@@ -8,7 +8,9 @@ writes somewhere in C.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import struct
 import time
 from typing import TYPE_CHECKING, Final
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 NATIVE: Final = False
 
 _U32: Final = struct.Struct("=I")
+_WAKE_SIZE: Final = 8
 
 
 def address(view: memoryview) -> memoryview:
@@ -90,6 +93,25 @@ def now() -> int:
 def give_way() -> None:
     """Let others have the processor, if somebody waits for it."""
     os.sched_yield()
+
+
+def take_wake(descriptor: int, wait: int) -> int:
+    """Take a packet of eight zeros out of a socket: 1; 0 if another stands there; -1 if none does, without waiting."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        try:
+            packet = sock.recv(_WAKE_SIZE + 1, socket.MSG_PEEK | (0 if wait else socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return -1
+        if packet != bytes(_WAKE_SIZE):
+            return 0
+        sock.recv(_WAKE_SIZE)
+    return 1
+
+
+def send_wake(descriptor: int) -> None:
+    """Send a packet of eight zeros, if there is room and somebody."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as sock:
+        sock.send(bytes(_WAKE_SIZE), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 
 
 def check_signals() -> None:

@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
 cimport machport.ring.layout as layout
+cimport machport.ring.waking as waking
 from machport.abi.traps cimport Batch
 from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Waiter
@@ -14,6 +15,7 @@ from machport.server.dispatch cimport Answer
 @cython.final
 cdef class Channel:
     cdef public object sock
+    cdef int _descriptor
     cdef public object closer
     cdef public object client
     cdef public Task task

@@ -21,7 +21,7 @@ from machport.carrier import packet
 from machport.carrier.rings import RingPair
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
-from machport.ring import layout
+from machport.ring import layout, waking
 from machport.server.closer import Closer
 from machport.server.dispatch import Answer
 
@@ -84,6 +84,7 @@ class Channel:
 
     __slots__ = (
         "_daemon_bell",
+        "_descriptor",
         "_down",
         "_longest",
         "_thread_bell",
@@ -110,6 +111,7 @@ class Channel:
         sock.setblocking(False)
         self.closer = closer
         self.sock = sock
+        self._descriptor = sock.fileno()
         self.rings: RingPair | None = None
         if rings is not None:
             self.use(rings)
@@ -154,6 +156,10 @@ class Channel:
             self.closer.close(received[1])
             raise ProtocolError(f"a trap of {len(received[0])} bytes; the longest has {packet.TRAP_MAX}")
         return received
+
+    def take_wake(self) -> bool:
+        """Take a packet that only wakes, if it is next; its thread has rung."""
+        return waking.take(self._descriptor) == waking.WOKEN
 
     def has_more(self) -> bool:
         """Whether a packet waits to be read, and may be: nobody asks twice before the first answer is written."""
@@ -254,9 +260,7 @@ class Channel:
             return False
         self._note(self._up.enqueued, answer)
         if self._thread_bell.ring():
-            with contextlib.suppress(OSError):
-                # Who does not read does not sleep; and who is gone shows it by the end of its socket.
-                packet.wake(self.sock)
+            waking.wake(self._descriptor)
         return True
 
     def _note(self, number: int, answer: Answer) -> None:

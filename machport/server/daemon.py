@@ -310,6 +310,9 @@ class Daemon:
     def _serve(self, channel: Channel, events: int) -> None:
         """One event of a client's socket: at most one packet is looked at, so that nobody starves."""
         try:
+            if events == _READ and channel.rings is not None and channel.take_wake():
+                self.traps.attend(channel)
+                return
             if events & _WRITE:
                 # Perhaps its ring was not looked at while the answer waited.
                 if channel.rings is None:
