@@ -35,6 +35,9 @@ class Created(Figure):
     base = standard.SocketpairCreation.name
     targets = (
         Target("pipelined, 1,000: at least 200 k ports/s", MANY, "1,000 of them", "", "created", least=200e3),
+        Target("one by one, 1,000: at least 60 k created/s", ONE, "1,000 of them", "", "created", least=60e3),
+        Target("one by one, 1,000: at least 60 k destroyed/s", ONE, "1,000 of them", "", "destroyed", least=60e3),
+        Target("pipelined, 1,000: at least 200 k destroyed/s", MANY, "1,000 of them", "", "destroyed", least=200e3),
         Target("descriptors of a port: none", ONE, "1,000 of them", "", "descriptors", most=0.0),
     )
     peers = (

@@ -46,7 +46,11 @@ class Idle(Figure):
         Metric("descriptors", "daemon's descriptors each"),
         Metric("tasks", "tasks"),
     )
-    targets = (Target("0 % of a core when idle", "machport", "", "", "processor", most=0.1),)
+    targets = (
+        Target("0 wake-ups a second", "machport", "", "", "wakeups", most=0.0),
+        Target("0 % of a core when idle", "machport", "", "", "processor", most=0.1),
+        Target("at most 64 KiB of shared memory for each", "machport", "", "", "shared", most=64),
+    )
 
     def trials(self, plan: Plan) -> Iterator[Trial]:
         count, seconds = (20, 0.3) if plan.quick else (1_000, 5.0)
@@ -122,6 +126,7 @@ class BesideIdle(Figure):
         Metric("tasks", "idle tasks"),
         Metric("stopped", "stopped by"),
     )
+    targets = (Target("at most 1.2 of alone", "machport", "", "", "ratio", most=1.2),)
 
     def trials(self, plan: Plan) -> Iterator[Trial]:
         yield Trial("machport", SPLIT.name, partial(_measure_beside, 20 if plan.quick else 10_000, plan.seconds))
@@ -174,6 +179,7 @@ class Crowd(Figure):
         Metric("rate", "calls/s"),
     )
     base = standard.SeqpacketServer.name
+    targets = (Target("p99 at most 10 times p50", machport_daemon.CallsToServer.name, "", "", "spread", most=10),)
     peers = (standard.SeqpacketServer, machport_daemon.CallsToServer, zeromq.ReqServer)
 
     def trials(self, plan: Plan) -> Iterator[Trial]:

@@ -124,6 +124,17 @@ class Replay(Figure):
         Metric("operations", "operations"),
         Metric("divergences", "divergences"),
     )
+    targets = (
+        Target(
+            "reading included: at least 200 k operations/s",
+            "machport, dialect gnumach",
+            "",
+            "",
+            "with_reading",
+            least=200e3,
+        ),
+        Target("no divergence", "machport, dialect gnumach", "", "", "divergences", most=0.0),
+    )
 
     def trials(self, plan: Plan) -> Iterator[Trial]:
         files = sorted(_TRANSCRIPTS.glob("themed*" if plan.quick else "*"))

@@ -9,7 +9,7 @@ from time import perf_counter_ns as now
 import machport
 from bench.harness import SPLIT, Link, Placement, Session
 from bench.peers.machport_daemon import SERVICE
-from bench.results import Figure, Metric, Plan, Sample, Trial, percentile
+from bench.results import Figure, Metric, Plan, Sample, Target, Trial, percentile
 
 #: Microseconds in which the watcher comes to wait again.
 _SETTLED = 20
@@ -29,6 +29,10 @@ class Notices(Figure):
         Metric("round_trips", "round trips"),
         Metric("p50", "µs"),
         Metric("p99", "p99"),
+    )
+    targets = tuple(
+        Target(f"{kind}: at most one round trip", "machport", "", kind, "round_trips", most=1.0)
+        for kind in _KINDS.values()
     )
 
     def trials(self, plan: Plan) -> Iterator[Trial]:

@@ -59,6 +59,24 @@ class Messages(_Streams):
             "rate",
             least=1.5e6,
         ),
+        Target(
+            "64 KiB, one trap at a time, split: at least the base",
+            machport_daemon.SendOneWay.name,
+            "split",
+            "64 KiB",
+            "gigabytes",
+            of_base=True,
+            least=1.0,
+        ),
+        Target(
+            "64 KiB, pipelined, split: at least the base",
+            machport_daemon.SendManyOneWay.name,
+            "split",
+            "64 KiB",
+            "gigabytes",
+            of_base=True,
+            least=1.0,
+        ),
     )
     peers = (
         standard.SeqpacketOneWay,

@@ -21,9 +21,9 @@ def label(size: int) -> str:
     return f"{size} B" if size < 1024 else f"{size >> 10} KiB"
 
 
-def target(place: Placement, most: float) -> Target:
-    text = f"{label(64)}, {place.name}: at most {most:g} of the base"
-    return Target(text, CALL, label(64), place.name, "p50", of_base=True, most=most)
+def target(place: Placement, most: float, size: int = 64) -> Target:
+    text = f"{label(size)}, {place.name}: at most {most:g} of the base"
+    return Target(text, CALL, label(size), place.name, "p50", of_base=True, most=most)
 
 
 class RoundTrips(Figure):
@@ -37,7 +37,13 @@ class RoundTrips(Figure):
     )
     metrics = (Metric("p50", "µs"), Metric("p99", "p99"), Metric("memory", "MiB"))
     base = standard.SeqpacketRoundTrip.name
-    targets = (target(SPLIT, 0.2), target(SAME, 0.8), target(ONE_CORE, 1.6), target(AFTER_SILENCE, 0.9))
+    targets = (
+        target(SPLIT, 0.2),
+        target(SAME, 0.8),
+        target(ONE_CORE, 1.6),
+        target(AFTER_SILENCE, 0.9),
+        target(SPLIT, 0.25, size=4096),
+    )
     peers = (
         standard.SeqpacketRoundTrip,
         machport_daemon.CallRoundTrip,
