@@ -384,7 +384,8 @@ class Traps:
                     result = mach_msg(self.kernel, many.task, option, b"", (), many.rcv_limit, many.rcv_name, 0).result
                     assert result is not None
                 if result.head is None:
-                    channel.left = 0
+                    # Nothing more is there.
+                    channel.left, result = 0, None
                     break
                 length = len(result.head) + len(result.inline) + len(result.tail) + _ANSWER_HEAD
                 if results and (size + length > channel.room() or result.memory or result.rule):

@@ -598,3 +598,20 @@ def test_many_calls_answer_in_order(task: machport.Task) -> None:
     answers = task.calls.many(t.GET_ATTRIBUTES, [(task.name, port.name, flavor, 8) for port in ports])
     assert [words[0] for _, words in answers] == [1, 2, 3, 4, 5]
     assert task.calls.many(t.TYPE, []) == []
+
+
+def test_answers_that_fill_the_ring_exactly_when_the_queue_is_empty_end_the_call_once(
+    task: machport.Task, new_client: NewClient
+) -> None:
+    """A sender and a receiver at full speed: the ring of answers is full, and the queue empty, at any moment."""
+    client, count = new_client("client"), 30_000
+    port = task.allocate(qlimit=1024)
+    client.give("right", port.make_send().move())
+    client.begin(f"[right.send_many([b'%d' % n for n in range(at, at + 100)]) for at in range(0, {count}, 100)][-1]")
+
+    received: list[bytes] = []
+    while len(received) < count:
+        received += [message.body for message in port.receive_many(256, PATIENCE)]
+
+    assert client.finish() == 100
+    assert received == [b"%d" % number for number in range(count)]

@@ -475,6 +475,29 @@ def test_messages_that_a_killed_thread_had_not_read_go_back_in_order_and_those_i
     assert [message.body for message in waiting(notice.right)] == [bytes([n]) * size for n in range(seen, 5)]
 
 
+def test_many_answers_of_which_the_last_finds_no_room_end_once(task: machport.Task, new_client: NewClient) -> None:
+    """The queue is found empty while the last message waits for room in the ring."""
+    client, port = new_client("client"), task.allocate()
+    sender = port.make_send()
+    client.give("port", port.move())
+    client.do(SEEN.replace("right.name", "0"))
+    size = rings.longest_of(rings.NARROW) // 2 + 200
+    for number in range(4):
+        sender.send(bytes([number]) * size)
+    client.do("pair.down.enqueue(t.RECEIVE_MANY.pack(mach.MACH_RCV_MSG, 0x7FFFFFFF, port.name, 0, 9))")
+    client.do("if pair.daemon_bell.ring(): sock.send(bytes(8))")
+    client.do("while pair.up.unread() < 3: os.sched_yield()")
+    client.do("pair.down.enqueue(t.TASK_SELF.pack())")
+    client.do(
+        "answers = []\n"
+        "while len(answers) < 6:\n"
+        "    answers += pair.up.dequeue_many()\n"
+        "    if pair.daemon_bell.ring(): sock.send(bytes(8))\n"
+    )
+    assert client.do("[t.is_last(answer) for answer in answers]") == [False] * 4 + [True] * 2
+    assert client.do("t.TASK_SELF.unpack_answer(answers[-1])[0][0] == task.name")
+
+
 def test_a_handler_that_calls_in_the_middle_of_a_call_has_a_channel_of_its_own(
     new_client: NewClient, task: machport.Task
 ) -> None:
