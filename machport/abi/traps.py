@@ -141,6 +141,9 @@ ABANDON: Final = Trap(5, "abandon", "")
 LIFELINE: Final = Trap(6, "lifeline", "offset")
 WIDEN: Final = Trap(7, "widen", "")
 RECEIVE_MANY: Final = Trap(8, "receive_many", "option rcv_limit rcv_name timeout count")
+#: Messages that one trap sends, and receives, at most: what the kernel does for one thread at a time is bounded.
+SEND_MANY_MAX: Final = 64
+RECEIVE_MANY_MAX: Final = 1024
 #: The words are the sizes of the messages, which stand behind them; the answer says how many of them were sent.
 SEND_MANY: Final = Trap(9, "send_many", "words", "sent code")
 
@@ -341,14 +344,14 @@ class Batch:
         """Read a trap.
 
         Raises:
-            ProtocolError: sizes that do not add up to the bytes that are there.
+            ProtocolError: more than SEND_MANY_MAX messages, or sizes that do not add up to the bytes that are there.
         """
         self._trap = trap
         self.sent = 0
         length = len(trap)
         self.count = w.u32(w.address(trap), 4) if length >= _BATCH_HEAD else -1
-        if not 0 <= self.count <= (length - _BATCH_HEAD) // 4:
-            raise ProtocolError("send_many: more messages than there are sizes")
+        if not 0 <= self.count <= min(SEND_MANY_MAX, (length - _BATCH_HEAD) // 4):
+            raise ProtocolError("send_many: more messages than there are sizes, or than one trap may send")
         self._at = _BATCH_HEAD + 4 * self.count
         end = self._at
         for index in range(self.count):

@@ -84,9 +84,6 @@ class Channel:
                 return self._receive()
             self._publish(payload)
             return self._answer()
-        except LimitReached:
-            # Nothing was sent, and the channel is as it was.
-            raise
         except BaseException as error:
             self._give_up(error)
             raise
@@ -113,8 +110,6 @@ class Channel:
             if longest > self._longest:
                 return [self._one_of_many(payload) for payload in payloads]
             return self._pipeline(payloads, answer_max)
-        except LimitReached:
-            raise
         except BaseException as error:
             self._give_up(error)
             raise
@@ -137,8 +132,6 @@ class Channel:
             self._publish(payload)
             self._stream(answers)
             return answers
-        except LimitReached:
-            raise
         except ProtocolError as error:
             if not answers:
                 self._give_up(error)
@@ -349,6 +342,9 @@ class Channel:
 
     def _give_up(self, error: BaseException) -> None:
         """End the channel, saying that whatever was answered has not been seen; raise what that means to the caller."""
+        if isinstance(error, LimitReached):
+            # Nothing was sent, and the channel is as it was.
+            return
         self._abandon()
         if isinstance(error, ProtocolError):
             raise LimitReached(

@@ -333,7 +333,7 @@ class Receiver(Right):
         return self.task.receive(self.name, timeout)
 
     def receive_many(self, limit: int = 64, timeout: float | None = None) -> list[Message]:
-        """Wait for a message, and take up to ``limit`` that are there then, in their order.
+        """Wait for a message, and take up to ``limit`` that are there then, in their order; 1,024 at most.
 
         Raises:
             TimedOut, DeadPort: as ``receive``; nothing was taken.

@@ -44,11 +44,8 @@ _MAX_BODY = layout.MAX_SIZE - 64 * 1024
 _RCV_LIMIT = 0xFFFFFFFF
 #: Bytes of an answer before the message that comes back in it, and more than what a short answer has.
 _ANSWER_HEAD = 64
-_LIMIT_MAX = 0xFFFFFFFF
 #: Bytes of a body up to which it costs less to copy it once more than to write it by itself.
 _SHORT = 4096
-#: Messages that are sent by one trap.
-_BATCH = 64
 
 Body = bytes | bytearray | memoryview
 
@@ -249,7 +246,10 @@ class Task(Closing):
     def _send_short(self, traps: list[t.MsgTrap]) -> tuple[int, int]:
         """Send messages by as few traps as may be; how many were sent, and the code of the first that was not."""
         buffers = [bytes(trap.buffer) for trap in traps]
-        batches = [t.pack_send_many(buffers[start : start + _BATCH]) for start in range(0, len(buffers), _BATCH)]
+        batches = [
+            t.pack_send_many(buffers[start : start + t.SEND_MANY_MAX])
+            for start in range(0, len(buffers), t.SEND_MANY_MAX)
+        ]
         sent, failure = 0, 0
         for answer in self._carrier.traps(batches, _ANSWER_HEAD):
             (count, code), _ = t.SEND_MANY.unpack_answer(answer)
@@ -334,7 +334,7 @@ class Task(Closing):
     def receive_many(self, name: int, limit: int, timeout: float | None) -> list[Message]:
         """Wait for a message at the receive right or port set under ``name``; up to ``limit`` that are there then."""
         option = c.MACH_RCV_MSG | _TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
-        trap = t.RECEIVE_MANY.pack(option, _RCV_LIMIT, name, _milliseconds(timeout), min(limit, _LIMIT_MAX))
+        trap = t.RECEIVE_MANY.pack(option, _RCV_LIMIT, name, _milliseconds(timeout), min(limit, t.RECEIVE_MANY_MAX))
         while True:
             received = []
             for entry in self._carrier.stream(trap):

@@ -26,6 +26,7 @@ cdef class Traps:
     cdef list _busy
     cdef int64_t _spin
     cdef int64_t _now
+    cdef bint _was_many
 
     @cython.locals(end=int64_t, served=int64_t)
     cpdef bint look(self) except -1

@@ -82,6 +82,8 @@ class Traps:
         self._spin = spin_ns()
         #: When the rings were last looked at.
         self._now = 0
+        #: The trap that was carried out last was for many messages: a whole turn.
+        self._was_many = False
 
     # Looking at rings
 
@@ -118,8 +120,9 @@ class Traps:
                     break
                 count += 1
                 channel.begin(True)
+                self._was_many = False
                 self._carry_out(channel, trap, [])
-                if channel.waiter is not None or channel.outbox or not channel.is_busy:
+                if channel.waiter is not None or channel.outbox or not channel.is_busy or self._was_many:
                     break
         except ProtocolError as error:
             self._cut_off(channel, error)
@@ -199,8 +202,10 @@ class Traps:
             if number == MACH_MSG:
                 self._begun(channel, carry_out_mach_msg(self.kernel, task, payload))
             elif number == _RECEIVE_MANY:
+                self._was_many = True
                 self._begun(channel, self._receive_many(channel, payload))
             elif number == _SEND_MANY:
+                self._was_many = True
                 self._send_many(channel, payload)
             else:
                 self._carry_out_other(channel, number, payload, descriptors)
@@ -359,7 +364,7 @@ class Traps:
 
     def _receive_many(self, channel: Channel, payload: bytes | memoryview) -> Waiter:
         (option, rcv_limit, rcv_name, timeout_ms, count), _ = t.RECEIVE_MANY.unpack(payload)
-        channel.left = max(count, 1)
+        channel.left = min(max(count, 1), t.RECEIVE_MANY_MAX)
         task = channel.task
         assert task is not None
         option = option & ~c.MACH_SEND_MSG | c.MACH_RCV_MSG

@@ -475,6 +475,15 @@ def test_messages_that_a_killed_thread_had_not_read_go_back_in_order_and_those_i
     assert [message.body for message in waiting(notice.right)] == [bytes([n]) * size for n in range(seen, 5)]
 
 
+def test_a_trap_for_more_messages_than_one_may_send_is_cut_off(task: machport.Task, new_client: NewClient) -> None:
+    """What is done for one thread at a time is bounded, however wide its ring is."""
+    client = new_client("client")
+    client.do(SEEN.replace("right.name", "0"))
+    client.do("pair.down.enqueue(t.pack_send_many([b''] * (t.SEND_MANY_MAX + 1)))")
+    client.do("if pair.daemon_bell.ring(): sock.send(bytes(8))")
+    client.wait_until_gone()
+
+
 def test_many_answers_of_which_the_last_finds_no_room_end_once(task: machport.Task, new_client: NewClient) -> None:
     """The queue is found empty while the last message waits for room in the ring."""
     client, port = new_client("client"), task.allocate()
