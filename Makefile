@@ -7,7 +7,12 @@ FIGURES ?=
 # What is compiled: every source with C types beside it.
 SOURCES := pyproject.toml setup.py $(wildcard machport/*/*.pxd) $(wildcard $(patsubst %.pxd,%.py,$(wildcard machport/*/*.pxd)))
 
-.PHONY: demo test lint types unit pure bench bench-quick bench-page clean
+# What `make test-asan` runs, and where it builds: beside the checkout, whose own modules stay as they are.
+TESTS ?= tests/ring tests/dataqueue
+SANITIZED := $(CURDIR)/build/sanitized
+REPORT := $(SANITIZED)/report
+
+.PHONY: demo test lint types unit pure test-asan bench bench-quick bench-page clean
 
 demo: $(VENV)/ready
 	$(BIN)/machport demo $(DIR)
@@ -27,6 +32,24 @@ unit: $(VENV)/ready
 # The kernel once more, interpreted from the same sources.
 pure: $(VENV)/ready
 	MACHPORT_PURE=1 $(BIN)/python -m pytest tests/abi tests/kernel tests/conformance
+
+# The native part under gcc's AddressSanitizer and UndefinedBehaviorSanitizer.  Leaks are not looked for: what the
+# interpreter never gives back would be all that is found.  A wild access stays the signal that tests at guard pages
+# wait for.  Reports are files, because nobody may read what a child says or ask how it ended; one is a failure.
+test-asan: $(SANITIZED)/ready
+	rm -f $(REPORT).*
+	cd $(SANITIZED)/site && LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" PYTHONPATH=$(SANITIZED)/site \
+		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:handle_segv=0:log_path=$(REPORT) \
+		UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORT) \
+		$(CURDIR)/$(BIN)/python -m pytest -c $(CURDIR)/pyproject.toml $(addprefix $(CURDIR)/,$(TESTS)); \
+	status=$$?; ! cat $(REPORT).* 2>/dev/null && exit $$status
+
+# The sanitizer of undefined behaviour is linked into each module: as a library it takes some of its functions from that
+# of addresses, and writes no file.
+$(SANITIZED)/ready: $(VENV)/ready $(shell find machport -name '*.py' -o -name '*.pxd')
+	MACHPORT_SANITIZE=address,undefined LDFLAGS="-static-libubsan -Wl,--exclude-libs,ALL" PYTHONWARNINGS=ignore \
+		$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(SANITIZED)/site .
+	touch $@
 
 # Everything that docs/benchmarks.md has, or FIGURES="roundtrip death".
 bench: $(VENV)/bench-ready

@@ -55,7 +55,7 @@ def main(
     """
     if listed:
         for figure in FIGURES.values():
-            click.echo(f"{figure.name:14} {figure.title}")
+            click.echo(f"{figure.name:20} {figure.title}")
         return
     plan = Plan(1, 0.05, True, only) if quick else Plan(rounds, seconds, False, only)
     figures = [FIGURES[name] for name in names or FIGURES]

@@ -98,6 +98,7 @@ class Target:
     Attributes:
         text: the target in words.
         of_base: the number is the ratio to the base in the same round.
+        of: the number is the ratio to this contender in the same round.
         most, least: the number must not be above, or below.
     """
 
@@ -107,6 +108,7 @@ class Target:
     column: str
     metric: str
     of_base: bool = False
+    of: str = ""
     most: float | None = None
     least: float | None = None
 
@@ -123,6 +125,7 @@ class Figure(ABC):
         metrics: what the tables show; ratios are made of the first one that is shown.
         base: the contender that others are compared with.
         most_rounds: no more, whatever is asked for, because one takes long and varies little.
+        least_rounds: no fewer, unless the plan is quick, because single ones scatter.
     """
 
     name: ClassVar[str]
@@ -133,6 +136,7 @@ class Figure(ABC):
     targets: ClassVar[Sequence[Target]] = ()
     peers: ClassVar[Sequence[type[Peer]]] = ()
     most_rounds: ClassVar[int] = 1000
+    least_rounds: ClassVar[int] = 1
 
     @abstractmethod
     def trials(self, plan: Plan) -> Iterable[Trial]:
@@ -163,7 +167,7 @@ def measure(
         others: gets for each round how busy the machine was without us, of 1.
     """
     failed = set()
-    rounds = min(plan.rounds, figure.most_rounds)
+    rounds = 1 if plan.quick else max(figure.least_rounds, min(plan.rounds, figure.most_rounds))
     for number in range(rounds):
         others.append(machine.busy(0.05 if plan.quick else 0.2))
         turns = list(figure.trials(plan))
@@ -230,15 +234,20 @@ class Results:
 
     def of_base(self, contender: str, table: str, column: str, metric: str) -> float | None:
         """The median of the ratios to the base of the same round."""
-        base = self.values(self.figure.base, table, column, metric)
+        return self.ratio(contender, self.figure.base, table, column, metric)
+
+    def ratio(self, contender: str, other: str, table: str, column: str, metric: str) -> float | None:
+        """The median of the ratios to another contender of the same round."""
+        base = self.values(other, table, column, metric)
         own = self.values(contender, table, column, metric)
         ratios = [own[number] / base[number] for number in own if base.get(number) and not isinstance(own[number], str)]
         return median(ratios) if ratios else None
 
     def judge(self, target: Target) -> float | None:
         """The number that a target is about; None if it was not measured."""
-        if target.of_base:
-            return self.of_base(target.contender, target.table, target.column, target.metric)
+        if target.of_base or target.of:
+            other = target.of or self.figure.base
+            return self.ratio(target.contender, other, target.table, target.column, target.metric)
         number = self.typical(target.contender, target.table, target.column, Metric(target.metric, ""))
         return float(number) if isinstance(number, int | float) else None
 

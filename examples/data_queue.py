@@ -1,45 +1,31 @@
-"""Bulk data through a shared-memory queue, whose reader is woken by at most one pending message."""
+"""A large file through a data queue: one process reads it, another has its digest, and nothing is copied on the way."""
 
-import contextlib
-import ctypes
+import hashlib
+import sys
+from pathlib import Path
 
 import machport
-from machport import iokit
 
-ENTRIES = 10_000
-
-
-def produce(memory: machport.SendRight, wakeup: machport.SendRight, room: machport.ReceiveRight) -> None:
-    with iokit.DataQueueMemory.from_fd(memory.open_file()) as queue:
-        iokit.IODataQueueSetNotificationPort(queue, wakeup.name)  # a name in this task, which does the enqueueing
-        for index in range(ENTRIES):
-            entry = index.to_bytes(4, "little") * 100
-            while iokit.IODataQueueEnqueue(queue, entry, len(entry)) == iokit.kIOReturnOverrun:
-                room.receive()  # the queue is full: wait until the reader says that it has drained it
+CHUNK = 256 * 1024
 
 
-def main() -> None:
-    # iokit speaks for the process's own task, so its ports must be that task's, too.
-    task = machport.task_self()
-    queue = iokit.DataQueueMemory.with_capacity(1 << 16, shared=True)
-    wakeup = machport.ReceiveRight(task, iokit.IODataQueueAllocateNotificationPort())
-    room = task.allocate(qlimit=1)
-    room_right = room.make_send()
-    with task.spawn(produce, task.fileport(queue).move(), wakeup.make_send().move(), room.move()):
-        buffer, size = bytearray(1000), ctypes.c_uint32()
-        taken = 0
-        while taken < ENTRIES:
-            size.value = len(buffer)
-            if iokit.IODataQueueDequeue(queue, buffer, size) == iokit.kIOReturnSuccess:
-                assert int.from_bytes(buffer[:4], "little") == taken
-                taken += 1
-                continue
-            with contextlib.suppress(machport.TimedOut):  # one such message waits already, and one is enough
-                room_right.send(timeout=0)
-            iokit.IODataQueueWaitForAvailableData(queue, wakeup.name)  # drain first, then wait
-    print(f"{taken} entries, in order")
-    queue.close()
+def read(path: Path, queue: machport.DataQueue) -> None:
+    with open(path, "rb", buffering=0) as file:
+        left = path.stat().st_size
+        while left:
+            with queue.reserve(min(CHUNK, left)) as room:  # the file is read where the other process will look
+                file.readinto(room)
+                left -= len(room)
+
+
+def main(path: Path) -> None:
+    digest = hashlib.sha256()
+    queue = machport.DataQueue(8 * CHUNK)
+    with machport.Task() as task, queue, task.spawn(read, path, queue.move_producer()):
+        for entry in queue:  # views of the shared memory; sleeps when there is none, ends when the file has ended
+            digest.update(entry)
+    print(digest.hexdigest() == hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else sys.executable).resolve())

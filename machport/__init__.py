@@ -3,10 +3,13 @@
 A process holds rights, not addresses.  A right travels only inside a message, and when the other end is gone the
 kernel says so.  Bulk data goes through shared-memory queues whose reader is woken by at most one pending message.
 
-``Task`` is where to begin.  ``machport.mach`` and ``machport.iokit`` have the same under the names of the manuals.
+``Task`` is where to begin, and ``DataQueue`` for bulk data.  ``machport.mach`` and ``machport.iokit`` have the same
+under the names of the manuals.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from machport import form
 from machport.abi.errors import (
@@ -26,8 +29,10 @@ from machport.abi.errors import (
     LimitReached,
     MachError,
     MessageTooLarge,
+    PeerDied,
     ProtocolError,
     QueueEmpty,
+    QueueEnded,
     QueueFull,
     QueueMisuse,
     ServerDied,
@@ -54,6 +59,7 @@ __all__ = [
     "CorruptQueue",
     "DaemonLost",
     "DaemonUnavailable",
+    "DataQueue",
     "DeadName",
     "DeadNameNotification",
     "DeadPort",
@@ -70,11 +76,13 @@ __all__ = [
     "MessageTooLarge",
     "NoSendersNotification",
     "Notification",
+    "PeerDied",
     "PortDeletedNotification",
     "PortDestroyedNotification",
     "PortSet",
     "ProtocolError",
     "QueueEmpty",
+    "QueueEnded",
     "QueueFull",
     "QueueMisuse",
     "ReceiveRight",
@@ -91,4 +99,16 @@ __all__ = [
     "task_self",
 ]
 
+if TYPE_CHECKING:
+    from machport.face.dataqueue import DataQueue
+
 is_compiled = form.is_compiled
+
+
+def __getattr__(name: str) -> object:
+    """What not every program needs is imported at its first use."""
+    if name == "DataQueue":
+        from machport.face.dataqueue import DataQueue
+
+        return DataQueue
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,10 +6,11 @@ from typing import Final
 
 from bench.figures.creation import Created, Million
 from bench.figures.daemon import BesideIdle, Crowd, Idle
+from bench.figures.dataqueue import Burst, DataQueues, IdleReader, InPlace, LargeEntries, QueueRoundTrips, Restarts
 from bench.figures.deaths import Deaths
 from bench.figures.kernel import Replay, Requests
 from bench.figures.notices import Notices
-from bench.figures.oneway import DataQueues, Messages
+from bench.figures.oneway import Messages
 from bench.figures.roundtrip import RoundTrips
 from bench.figures.start import Start
 from bench.results import Figure
@@ -20,6 +21,12 @@ FIGURES: Final[dict[str, Figure]] = {
         RoundTrips(),
         Messages(),
         DataQueues(),
+        LargeEntries(),
+        InPlace(),
+        QueueRoundTrips(),
+        IdleReader(),
+        Burst(),
+        Restarts(),
         Notices(),
         Deaths(),
         Requests(),

@@ -1,25 +1,22 @@
-"""Messages in one direction: through the daemon, and through data queues."""
+"""Messages in one direction."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from bench import loops
 from bench.figures.roundtrip import label
 from bench.harness import FREE, SPLIT, Failed, Placement, Session, peak_mib
-from bench.peers import OneWay, eclipse_zenoh, fifo, iceoryx, machport_daemon, machport_queue, standard, zeromq
+from bench.peers import OneWay, eclipse_zenoh, fifo, iceoryx, machport_daemon, standard, zeromq
 from bench.results import Figure, Metric, Plan, Sample, Target, Trial
 
-_SOURCE = Path(__file__).parents[1] / "native" / "ring.c"
-C_RING = "C, memcpy in and out (limit)"
 _METRICS = (Metric("rate", "messages/s"), Metric("gigabytes", "GB/s"), Metric("memory", "MiB"))
 
 
-class _Streams(Figure):
+class Streams(Figure):
+    """Peers that send one way, with messages of some sizes."""
+
     metrics = _METRICS
     base = standard.SeqpacketOneWay.name
     sizes: Sequence[int] = ()
@@ -29,11 +26,11 @@ class _Streams(Figure):
             for size in self.sizes:
                 for peer in self.wanted(plan):
                     assert issubclass(peer, OneWay)
-                    run = partial(_measure, peer, place, size, plan)
+                    run = partial(measure, peer, place, size, plan)
                     yield Trial(peer.name, f"{place.name}, {label(size)}", run)
 
 
-class Messages(_Streams):
+class Messages(Streams):
     name = "oneway"
     title = "One-way throughput"
     about = (
@@ -93,63 +90,8 @@ class Messages(_Streams):
     )
 
 
-class DataQueues(_Streams):
-    name = "dataqueue"
-    title = "Data queues"
-    about = (
-        "Entries through memory that two processes share, no daemon between. One call an entry, many in one call, and "
-        "a view: the reader looks at the entry where it is. The C program is the limit: slots of one size, a memcpy in "
-        "and one out, nothing checked."
-    )
-    sizes = (64, 65536)
-    targets = (
-        Target(
-            "64 B, one call an entry, split: at least 3 M entries/s",
-            machport_queue.QueueOneWay.name,
-            "split",
-            "64 B",
-            "rate",
-            least=3e6,
-        ),
-        Target(
-            "64 B, many in one call, split: at least 12 M entries/s",
-            machport_queue.QueueManyOneWay.name,
-            "split",
-            "64 B",
-            "rate",
-            least=12e6,
-        ),
-        Target(
-            "64 KiB, view, split: at least 0.8 of the C program",
-            machport_queue.QueueViewOneWay.name,
-            "split",
-            "64 KiB",
-            "gigabytes",
-            of_base=True,
-            least=0.8,
-        ),
-    )
-    base = C_RING
-    peers = (
-        machport_queue.QueueOneWay,
-        machport_queue.QueueManyOneWay,
-        machport_queue.QueueViewOneWay,
-        fifo.FifoOneWay,
-        fifo.FifoManyOneWay,
-        iceoryx.PollingOneWay,
-        iceoryx.BlockingOneWay,
-        zeromq.PushOneWay,
-        standard.SeqpacketOneWay,
-    )
-
-    def trials(self, plan: Plan) -> Iterator[Trial]:
-        for place in (SPLIT,) if plan.quick else (SPLIT, FREE):
-            for size in self.sizes:
-                yield Trial(C_RING, f"{place.name}, {label(size)}", partial(_measure_c, place, size, plan))
-        yield from super().trials(plan)
-
-
-def _measure(kind: type[OneWay], place: Placement, size: int, plan: Plan) -> list[Sample]:
+def measure(kind: type[OneWay], place: Placement, size: int, plan: Plan) -> list[Sample]:
+    """One stream from one process to another."""
     with Session(place) as session:
         peer = kind()
         address = peer.prepare(session, size)
@@ -164,28 +106,11 @@ def _measure(kind: type[OneWay], place: Placement, size: int, plan: Plan) -> lis
         producer.tell()
     if sent != received:
         raise Failed(f"{sent} messages of {label(size)} were sent and {received} received")
-    return [_sample(place, size, received, (ended - begun) / 1e9, memory)]
+    return [sample(place, size, received, (ended - begun) / 1e9, memory)]
 
 
-def _measure_c(place: Placement, size: int, plan: Plan) -> list[Sample]:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise Failed("there is no C compiler")
-    cores = [-1 if core is None else core for core in (place.client, place.server)]
-    with Session(place) as session:
-        program = session.directory / "ring"
-        subprocess.run([compiler, "-O2", "-o", program, _SOURCE], check=True)
-        slots = machport_queue.capacity(size) // size
-        arguments = [str(program), *map(str, (size, slots, plan.seconds, *cores))]
-        try:
-            says = subprocess.run(arguments, capture_output=True, text=True, timeout=session.left(), check=True).stdout
-        except (subprocess.SubprocessError, OSError) as error:
-            raise Failed(str(error)) from None
-    count, seconds = says.split()
-    return [_sample(place, size, int(count), float(seconds), None)]
-
-
-def _sample(place: Placement, size: int, count: int, seconds: float, memory: list[float] | None) -> Sample:
+def sample(place: Placement, size: int, count: int, seconds: float, memory: list[float] | None) -> Sample:
+    """What tables show of a stream."""
     small = size <= 4096
     speed = {"rate": count / seconds} if small else {"gigabytes": count * size / seconds / 1e9}
     return Sample(place.name, label(size), {**speed, "memory": memory if small else None})

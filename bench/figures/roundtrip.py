@@ -66,10 +66,11 @@ class RoundTrips(Figure):
         for place in places:
             for peer in self.wanted(plan):
                 assert issubclass(peer, RoundTrip)
-                yield Trial(peer.name, place.name, partial(_measure, peer, place, plan))
+                yield Trial(peer.name, place.name, partial(measure, peer, place, plan))
 
 
-def _measure(kind: type[RoundTrip], place: Placement, plan: Plan) -> list[Sample]:
+def measure(kind: type[RoundTrip], place: Placement, plan: Plan) -> list[Sample]:
+    """One conversation, with requests of each size."""
     with Session(place) as session:
         peer = kind()
         with session.helpers_placed():

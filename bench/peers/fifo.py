@@ -60,7 +60,7 @@ class FifoOneWay(_Fifo, OneWay):
 
 class FifoManyOneWay(FifoOneWay):
     name = "faster-fifo, many in one call"
-    batches: ClassVar = {64: 64, 4096: 16, 65536: 4, 1 << 20: 2}
+    batches: ClassVar = {64: 64, 1024: 64, 4096: 16, 65536: 4, 1 << 20: 2}
 
     def consumer(self, address: Any, size: int) -> Callable[[], Any]:
         return lambda: address.get_many(timeout=_LONG)

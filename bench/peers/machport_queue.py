@@ -1,42 +1,52 @@
 """machport's data queue: bulk between two processes, with no daemon between them.
 
-The sides wait by looking at the queue and giving the core away; a program of its own would sleep on the queue's
-notification when nothing comes for long.
+Both sides wait in the queue's own calls, which look for a while and then sleep.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from multiprocessing.reduction import DupFd
 from typing import Any, ClassVar
 
 from bench.harness import Session
 from bench.peers import Creation, OneWay, RoundTrip
-from machport import iokit
-from machport.abi.errors import QueueEmpty, QueueFull
-from machport.dataqueue import DataQueue, DataQueueMemory
-
-#: Nanoseconds of one look at an empty queue.
-_LOOK = 50_000
+from machport.dataqueue import DataQueue
+from machport.ring import spinning
 
 
-class Memory:
-    """A queue's memory on its way into another process."""
+class Ends:
+    """Both ends of a queue on their way: every process of the measurement gets this, and takes one of them."""
 
     def __init__(self, capacity: int) -> None:
-        self._memory = DataQueueMemory.with_capacity(capacity, shared=True)
+        queue = DataQueue(capacity)
+        self._descriptors = queue.detach_producer(), queue.detach_consumer()
 
     def __reduce__(self) -> Any:
-        return _arrived, (DupFd(self._memory.fileno()),)
+        return _arrived, tuple(map(DupFd, self._descriptors))
+
+    def producer(self) -> DataQueue:
+        """Take the producing end; the other is somebody else's."""
+        return self._take(0)
+
+    def consumer(self) -> DataQueue:
+        """Take the consuming end; the other is somebody else's."""
+        return self._take(1)
+
+    def _take(self, role: int) -> DataQueue:
+        os.close(self._descriptors[1 - role])
+        return DataQueue.from_fd(self._descriptors[role])
 
     def close(self) -> None:
-        self._memory.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
 
 
-def _arrived(descriptor: Any) -> DataQueueMemory:
-    return DataQueueMemory.from_fd(descriptor.detach())
+def _arrived(*descriptors: Any) -> Ends:
+    ends = Ends.__new__(Ends)
+    ends._descriptors = descriptors[0].detach(), descriptors[1].detach()
+    return ends
 
 
 def capacity(size: int) -> int:
@@ -44,79 +54,63 @@ def capacity(size: int) -> int:
     return max(256 << 10, 8 * (size + 4))
 
 
-def looking(memory: DataQueueMemory) -> Callable[[], object]:
-    """How to wait a moment for an entry, without sleeping."""
-    look: Callable[[int], object] | None = getattr(memory.ring, "look", None)
-    return os.sched_yield if look is None else partial(look, _LOOK)
+def prepared(session: Session, octets: int) -> Ends:
+    """The ends of a queue of so many bytes, in the controlling process."""
+    ends = Ends(octets)
+    session.callback(ends.close)
+    return ends
 
 
-class _Queue(OneWay):
-    def prepare(self, session: Session, size: int) -> Any:
-        memory = Memory(capacity(size))
-        session.callback(memory.close)
-        return memory
-
-
-class QueueOneWay(_Queue):
+class QueueOneWay(OneWay):
     name = "machport data queue, one call an entry"
 
+    def prepare(self, session: Session, size: int) -> Any:
+        return prepared(session, capacity(size))
+
     def consumer(self, address: Any, size: int) -> Callable[[], Any]:
-        return taking(address)
+        take: Callable[[], Any] = address.consumer().dequeue
+        return take
 
     def producer(self, address: Any, size: int) -> Callable[[Any], object]:
-        return putting(address)
+        put: Callable[[Any], object] = address.producer().enqueue
+        return put
 
 
-class QueueViewOneWay(_Queue):
+class QueuePeekOneWay(QueueOneWay):
     """The entry is looked at in place, and its room given back when the next is asked for."""
 
-    name = "machport data queue, view"
+    name = "machport data queue, peek"
 
     def consumer(self, address: Any, size: int) -> Callable[[], Any]:
-        look = looking(address)
-        seen = False
-
-        def get() -> memoryview:
-            nonlocal seen
-            if seen:
-                iokit.IODataQueueDequeue(address, None, None)
-            seen = True
-            while (entry := iokit.IODataQueuePeek(address)) is None:
-                look()
-            return entry
-
-        return get
-
-    def producer(self, address: Any, size: int) -> Callable[[Any], object]:
-        return putting(address)
+        return _looking(address.consumer()).__next__
 
 
-class QueueManyOneWay(_Queue):
-    """By the ring itself, as long as ``DataQueue`` has no call for many."""
+def _looking(queue: DataQueue) -> Iterator[memoryview]:
+    while True:
+        with queue.peek() as entry:
+            yield entry
 
+
+class QueueLoopOneWay(QueueOneWay):
+    """The same by a loop over the queue: the room is given back when the view goes."""
+
+    name = "machport data queue, loop"
+
+    def consumer(self, address: Any, size: int) -> Callable[[], Any]:
+        take: Callable[[], Any] = iter(address.consumer()).__next__
+        return take
+
+
+class QueueManyOneWay(QueueOneWay):
     name = "machport data queue, many in one call"
     batches: ClassVar = {64: 64, 1024: 64, 4096: 16, 65536: 4, 1 << 20: 2}
 
     def consumer(self, address: Any, size: int) -> Callable[[], Any]:
-        ring, look, limit = address.ring, looking(address), 4 * self.batch(size)
-
-        def get() -> list[bytes]:
-            while not (entries := ring.dequeue_many(limit)):
-                look()
-            some: list[bytes] = entries
-            return some
-
-        return get
+        take, limit = address.consumer().dequeue_many, 4 * self.batch(size)
+        return lambda: take(limit)
 
     def producer(self, address: Any, size: int) -> Callable[[Any], object]:
-        ring = address.ring
-
-        def put(entries: list[bytes]) -> None:
-            done, _ = ring.enqueue_many(entries)
-            while done < len(entries):
-                os.sched_yield()
-                done += ring.enqueue_many(entries[done:])[0]
-
+        put: Callable[[Any], object] = address.producer().enqueue_many
         return put
 
 
@@ -124,22 +118,34 @@ class QueueRoundTrip(RoundTrip):
     name = "machport data queue, two of them"
 
     def prepare(self, session: Session, size: int) -> Any:
-        memories = Memory(capacity(size)), Memory(capacity(size))
-        for memory in memories:
-            session.callback(memory.close)
-        return memories
+        return prepared(session, capacity(size)), prepared(session, capacity(size))
 
     def server(self, address: Any) -> tuple[Callable[[], Any], Callable[[Any], object]]:
-        return taking(address[0]), putting(address[1])
+        return address[0].consumer().dequeue, address[1].producer().enqueue
 
     def client(self, address: Any) -> Callable[[bytes], Any]:
-        put, get = putting(address[0]), taking(address[1])
+        put, get = address[0].producer().enqueue, address[1].consumer().dequeue
 
         def call(body: bytes) -> bytes:
             put(body)
-            return get()
+            answer: bytes = get()
+            return answer
 
         return call
+
+
+class SleepingQueueRoundTrip(QueueRoundTrip):
+    """Both sides sleep at once when there is nothing."""
+
+    name = "machport data queue, two of them, asleep"
+
+    def server(self, address: Any) -> tuple[Callable[[], Any], Callable[[Any], object]]:
+        os.environ[spinning.VARIABLE] = "0"
+        return super().server(address)
+
+    def client(self, address: Any) -> Callable[[bytes], Any]:
+        os.environ[spinning.VARIABLE] = "0"
+        return super().client(address)
 
 
 class QueueCreation(Creation):
@@ -150,37 +156,9 @@ class QueueCreation(Creation):
 
     def make(self, count: int, made: list[Any]) -> list[Any]:
         for _ in range(count):
-            made.append(DataQueueMemory.with_capacity(1 << 16))
+            made.append(DataQueue(1 << 16))
         return made
 
     def unmake(self, made: list[Any]) -> None:
         while made:
             made.pop().close()
-
-
-def putting(memory: DataQueueMemory) -> Callable[[bytes], None]:
-    """How to put an entry into a queue, as soon as there is room."""
-    enqueue = DataQueue(memory).enqueue
-
-    def put(entry: bytes) -> None:
-        while True:
-            try:
-                return enqueue(entry)
-            except QueueFull:
-                os.sched_yield()
-
-    return put
-
-
-def taking(memory: DataQueueMemory) -> Callable[[], bytes]:
-    """How to take the next entry of a queue, as soon as there is one."""
-    dequeue, look = DataQueue(memory).dequeue, looking(memory)
-
-    def get() -> bytes:
-        while True:
-            try:
-                return dequeue()
-            except QueueEmpty:
-                look()
-
-    return get

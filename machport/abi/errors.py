@@ -5,7 +5,7 @@ programmer would catch.  Classes tell whose doing it was:
 
 yours      ``InvalidName``, ``InvalidRight``, ``InvalidArgument``, ``AlreadyExists``, ``ClosedRight``, ``ForkedTask``,
            ``MessageTooLarge``, ``QueueMisuse``
-a peer's   ``DeadPort``, ``DeadTask``, ``ServerDied``, ``CorruptQueue``
+a peer's   ``DeadPort``, ``DeadTask``, ``ServerDied``, ``PeerDied``, ``QueueEnded``, ``CorruptQueue``
 nobody's   ``TimedOut``, ``Interrupted``, ``QueueEmpty``, ``QueueFull``, ``EntryTooLarge``
 a limit    ``LimitReached``
 ours       ``DaemonLost``, ``DaemonUnavailable``, ``ProtocolError``
@@ -58,10 +58,13 @@ class MachError(Exception):
             where += f" on name {self.name:#x}"
         parts = [
             where.strip(),
-            self.says,
+            self._sentence(),
             code_name(self.code) + (f" (rule {self.rule})" if self.rule else ""),
         ]
         return ": ".join(part for part in parts if part)
+
+    def _sentence(self) -> str:
+        return self.says
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.says, self.code, self.call, self.task, self.name, self.rule)
@@ -178,6 +181,27 @@ class QueueMisuse(MachError, ValueError):
     default_code = c.kIOReturnBadArgument
 
 
+class QueueEnded(MachError, EOFError):
+    """The other end of a data queue is gone: nothing comes any more, and nothing would be read.
+
+    Raised only when everything that had been published was taken.
+
+    Attributes:
+        death: how the process ended that had the other end; None if it closed it.
+    """
+
+    default_code = c.kIOReturnAborted
+    death: Any = None
+
+    def _sentence(self) -> str:
+        # Anew each time: why a process ended may be known a moment later.
+        return self.says if self.death is None or self.death.pid == 0 else f"{self.says}: {self.death}"
+
+
+class PeerDied(QueueEnded, BrokenPipeError):
+    """The process that had the other end of a data queue died with it, or forgot it, or the end was lost on its way."""
+
+
 class QueueEmpty(MachError, BlockingIOError):
     """There is no entry in the data queue."""
 
@@ -231,7 +255,7 @@ _KINDS: dict[int, type[MachError]] = {
         DeadPort: (c.MACH_SEND_INVALID_DEST, c.MACH_RCV_PORT_DIED, c.MACH_RCV_PORT_CHANGED),
         DeadTask: (c.KERN_INVALID_TASK, c.KERN_TERMINATED),
         ServerDied: (c.MIG_SERVER_DIED,),
-        TimedOut: (c.MACH_SEND_TIMED_OUT, c.MACH_RCV_TIMED_OUT, c.KERN_OPERATION_TIMED_OUT),
+        TimedOut: (c.MACH_SEND_TIMED_OUT, c.MACH_RCV_TIMED_OUT, c.KERN_OPERATION_TIMED_OUT, c.kIOReturnTimeout),
         Interrupted: (c.MACH_SEND_INTERRUPTED, c.MACH_RCV_INTERRUPTED),
         LimitReached: (
             c.KERN_NO_SPACE,
@@ -245,6 +269,7 @@ _KINDS: dict[int, type[MachError]] = {
         QueueFull: (c.kIOReturnOverrun,),
         EntryTooLarge: (c.kIOReturnNoSpace,),
         CorruptQueue: (c.kIOReturnError,),
+        QueueEnded: (c.kIOReturnAborted,),
     }.items()
     for code in codes
 }

@@ -2,7 +2,6 @@
 
 ``endpoint``  where the daemon listens        ``rings``     the memory of one thread's traps and answers
 ``hello``     the first packet of a task      ``packet``    what does not fit there, with descriptors
-``spinning``  how long a side looks before it sleeps
 
 Both sides use this room and neither knows more of the other.  Knows bytes and descriptors, never what a trap means.
 """

@@ -17,8 +17,8 @@ from machport.abi.errors import DaemonLost, LimitReached, ProtocolError
 from machport.abi.traps import Buffer, Payload, is_last, number_of
 from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
-from machport.carrier.spinning import after_sleep, spin_ns
 from machport.ring import layout, memory, waking
+from machport.ring.spinning import after_sleep, spin_ns
 
 #: The bytes of an answer, and the descriptors that came with it.
 Answer = tuple[Buffer, Sequence[int]]

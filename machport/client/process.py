@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from machport.abi.errors import ForkedTask
 from machport.abi.traps import Buffer, Payload
 from machport.client.connection import Connection
+from machport.peer.introduction import default_label
 
 
 class ProcessTask:
@@ -85,11 +85,6 @@ class ProcessTask:
 
     def interrupt(self, thread: int) -> None:
         self.connection.interrupt(thread)
-
-
-def default_label() -> str:
-    """What a person would call this process: the name of its program."""
-    return Path(sys.argv[0] or "python").stem if sys.argv else "python"
 
 
 #: The task of this process.

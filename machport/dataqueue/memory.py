@@ -21,7 +21,7 @@ from typing import Final, Self
 
 from machport.abi import constants as c
 from machport.abi.errors import LimitReached, QueueMisuse
-from machport.dataqueue import notification
+from machport.dataqueue import extension, notification
 from machport.ring import Ring, layout, map_shared
 
 #: No peer can change the size, or unseal: what was checked once stays true.
@@ -74,6 +74,7 @@ class DataQueueMemory:
         capacity: bytes of the ring as created or checked here; the shared field is not read again (Q36).
         size: bytes of the region, without rounding to pages.
         shared: whether there is an appendix, which holds the notification's header.
+        extended: whether there is room behind it for what machport's own sides tell each other (``extension``).
     """
 
     def __init__(self, fd: int, mapping: mmap.mmap, capacity: int, *, one_process: bool = False) -> None:
@@ -84,28 +85,36 @@ class DataQueueMemory:
         self.capacity = capacity
         self.size = len(mapping)
         self.shared = self.size >= self._appendix + layout.MEMORY_APPENDIX_SIZE
+        self.extended = extension.is_in(mapping, capacity)
         self._fd = fd
 
     @classmethod
-    def with_capacity(cls, capacity: int, *, shared: bool = True, one_process: bool = False) -> Self:
+    def with_capacity(
+        cls, capacity: int, *, shared: bool = True, extended: bool = False, one_process: bool = False
+    ) -> Self:
         """Create memory for a ring of ``capacity`` bytes, zeroed and empty.
 
         Args:
             capacity: bytes; an entry takes 4 more than its data, and the largest has ``capacity - 4`` (Q7).
             shared: append room for a notification's header.
+            extended: and behind that, where the published layout does not look, room for machport's own sides.
             one_process: nobody else will map it; only the interpreted ring needs to know.
 
         Raises:
             QueueMisuse: the sizes do not fit into 32 bits.
             LimitReached: there is no memory or no descriptor for it now.
         """
-        size = region_size(capacity, shared=shared)
+        size = region_size(capacity, shared=shared or extended)
+        if extended:
+            size = extension.place(capacity) + extension.SIZE
         try:
             with ExitStack() as undo:
                 fd = os.memfd_create("machport-dataqueue", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
                 undo.callback(os.close, fd)
                 os.posix_fallocate(fd, 0, size)
                 os.pwrite(fd, _U32.pack(capacity), layout.QUEUE_SIZE)
+                if extended:
+                    os.pwrite(fd, extension.MAGIC, extension.place(capacity))
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
                 memory = cls(fd, map_shared(fd, size), capacity, one_process=one_process)
                 undo.pop_all()
@@ -160,6 +169,16 @@ class DataQueueMemory:
         if self._ring is None:
             raise QueueMisuse("this data queue's memory has been closed here")
         return self._ring
+
+    @property
+    def mapping(self) -> mmap.mmap:
+        """The mapping.  Whoever keeps a view of it keeps the memory mapped.
+
+        Raises:
+            QueueMisuse: closed.
+        """
+        self._check_open()
+        return self._mapping
 
     @property
     def closed(self) -> bool:
@@ -257,7 +276,7 @@ def _checked_size(fd: int) -> int:
         )
     # After the seals: only now does the answer stay true.
     status = os.fstat(fd)
-    largest = -(-_U32_MAX // mmap.PAGESIZE) * mmap.PAGESIZE
+    largest = -(-(_U32_MAX + extension.SIZE) // mmap.PAGESIZE) * mmap.PAGESIZE
     if not layout.MEMORY_HEADER_SIZE <= status.st_size <= largest:
         raise QueueMisuse(
             f"descriptor {fd} has {status.st_size} bytes; a data queue has {layout.MEMORY_HEADER_SIZE} to {largest}"

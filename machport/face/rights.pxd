@@ -17,11 +17,12 @@ cdef class Right(Closing):
     cpdef object name_in(self, object task)
     cpdef move(self)
 
-@cython.final
 cdef class Transfer:
     cdef public Right right
     cdef public int64_t disposition
 
+    cpdef prepare(self, object task)
+    cpdef undo(self)
     cpdef done(self)
 
 cdef class SendRight(Right):

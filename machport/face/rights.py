@@ -16,6 +16,7 @@ from machport.abi.status import PortStatus
 from machport.face.closing import Closing
 
 if TYPE_CHECKING:
+    from machport.face.dataqueue import DataQueue
     from machport.face.message import Message
     from machport.face.task import Task
 
@@ -160,6 +161,12 @@ class Transfer:
         self.right = right
         self.disposition = disposition
 
+    def prepare(self, task: Task) -> None:
+        """The right is about to leave ``task``; what stands for it is made now if it is not a right by itself."""
+
+    def undo(self) -> None:
+        """Nothing was sent: the right stays."""
+
     @property
     def moves(self) -> bool:
         """Whether the task has the right no longer afterwards."""
@@ -183,7 +190,9 @@ class Transfer:
             self.right.task.calls.mach_port_deallocate(self.right.task.name, name)
 
     def __reduce__(self) -> Any:
-        return self.right.task.carry_to_child(self)
+        from machport.face.spawn import carry_to_child
+
+        return carry_to_child(self)
 
     def __repr__(self) -> str:
         return f"<{'move' if self.moves else 'copy'} of {self.right!r}>"
@@ -271,6 +280,19 @@ class SendRight(Right):
     def open_file(self) -> int:
         """A descriptor of the open file that the right stands for, which the caller closes."""
         return self.task.calls.fileport_makefd(self.name)
+
+    def open_data_queue(self) -> DataQueue:
+        """The data queue of which the right brings an end; the right is used up.
+
+        Raises:
+            QueueMisuse: it brings none, or the end was taken already.
+            InvalidRight: it stands for no open file at all.
+        """
+        from machport.face.dataqueue import DataQueue
+
+        queue = DataQueue.from_fd(self.open_file())
+        self.close()
+        return queue
 
 
 class SendOnceRight(Right):

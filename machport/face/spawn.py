@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 _FIRST_INDEX = 0x1000
 
 
+_NO_OTHER_PICKLE = "a right travels in a message, or in the arguments of its own task's spawn, and in no other pickle"
+
+
 class Handover:
     """Rights on their way into the task of a child that is being started."""
 
@@ -40,6 +45,9 @@ class Handover:
 
     def carry(self, transfer: Transfer) -> tuple[Callable[[type[Right], int], Right], tuple[type[Right], int]]:
         """Put a right into the child's space; how it is made again there."""
+        transfer.prepare(self._task)
+        if transfer.right.task is not self._task:
+            raise InvalidArgument(_NO_OTHER_PICKLE)
         name = transfer.right.name
         if any(before.right is transfer.right and before.moves for before, _ in self._carried):
             raise InvalidArgument(f"{transfer.right!r} is moved twice into one child")
@@ -48,6 +56,20 @@ class Handover:
         self._task.calls.mach_port_insert_right(self._child, child_name, name, transfer.disposition)
         self._carried.append((transfer, child_name))
         return _right_of_child, (type(transfer.right), child_name)
+
+    @staticmethod
+    def under_way() -> Handover | None:
+        """That of the child for which this thread pickles arguments now, if it does."""
+        return getattr(_local, "handover", None)
+
+    @contextlib.contextmanager
+    def pickling(self) -> Iterator[None]:
+        """Within the block, rights that this thread pickles go into the child."""
+        _local.handover = self
+        try:
+            yield
+        finally:
+            _local.handover = None
 
     def done(self) -> None:
         """The child has started: what was moved is gone from here."""
@@ -61,6 +83,17 @@ class Handover:
                 with contextlib.suppress(MachError):
                     name, _ = self._task.calls.mach_port_extract_right(self._child, child_name, transfer.disposition)
                     transfer.returned(name)
+
+
+_local = threading.local()
+
+
+def carry_to_child(transfer: Transfer) -> Any:
+    """How a right is pickled: only into a child that is being spawned."""
+    handover = Handover.under_way()
+    if handover is None:
+        raise InvalidArgument(_NO_OTHER_PICKLE)
+    return handover.carry(transfer)
 
 
 class _Membership:
@@ -86,7 +119,13 @@ def _right_of_child(kind: type[Right], name: int) -> Right:
 def _run(membership: None, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     # A terminal's interrupt goes to the whole group; it is the parent's to decide what becomes of the child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    target(*args, **kwargs)
+    try:
+        target(*args, **kwargs)
+    finally:
+        # Whoever has the other ends of its data queues shall see whether it ended in order.
+        queue = sys.modules.get("machport.dataqueue.queue")
+        if queue is not None:
+            queue.close_in_order()
 
 
 def _watch(task: Task, child: int, process: SpawnProcess) -> None:
@@ -161,7 +200,7 @@ def start_child(
         process = multiprocessing.get_context("spawn").Process(
             target=_run, args=(membership, target, args, kwargs), name=label, daemon=True
         )
-        with task.handing_over(handover):
+        with handover.pickling():
             process.start()
         _watch(task, child, process)
     except BaseException:

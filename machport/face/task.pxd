@@ -19,18 +19,18 @@ cdef class Task(Closing):
     cdef public object _local
     cdef public list _reply_ports
 
-    @cython.locals(trap=MsgTrap, answer=MsgAnswer)
+    @cython.locals(trap=MsgTrap, answer=MsgAnswer, timeout_ms=int64_t)
     cpdef send(
         self, int64_t name, int64_t disposition, object body, object id, object rights, object memory, object reply_to,
         object timeout
     )
-    @cython.locals(answer=MsgAnswer, reply_port=int64_t, trap=MsgTrap, message=Message)
+    @cython.locals(answer=MsgAnswer, reply_port=int64_t, trap=MsgTrap, message=Message, timeout_ms=int64_t)
     cpdef Message call(
         self, int64_t name, int64_t disposition, object body, object id, object rights, object memory, object timeout
     )
     @cython.locals(option=int64_t)
     cpdef Message receive(self, int64_t name, object timeout)
-    @cython.locals(trap=MsgTrap, answer=MsgAnswer)
+    @cython.locals(trap=MsgTrap, answer=MsgAnswer, timeout_ms=int64_t)
     cpdef Message reply_and_receive(
         self, Right reply, object body, object id, object rights, object memory, int64_t name, object timeout
     )

@@ -26,12 +26,13 @@ from machport.abi.errors import (
 from machport.abi.traps import new_msg, unpack_msg_answer, unpack_msg_answers
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
-from machport.client.process import default_label, process_task
+from machport.client.process import process_task
 from machport.face.closing import Closing
 from machport.face.message import Message, SendOnceNotification, pack_body, received_message
 from machport.face.rights import PortSet, Receiver, ReceiveRight, Right, SendOnceRight, SendRight, Transfer, require
-from machport.face.spawn import Child, Handover, start_child
+from machport.face.spawn import Child, start_child
 from machport.mach import bootstrap
+from machport.peer.introduction import default_label
 
 _TRAILER = c.MACH_RCV_TRAILER_AUDIT << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
 #: In a code of ``mach_msg``: it was the receiving half that failed.
@@ -220,10 +221,11 @@ class Task(Closing):
         reply_name = c.MACH_PORT_NULL
         if reply_to is not None:
             reply_name = require(ReceiveRight, reply_to, "reply_to").name_in(self)
+        timeout_ms = _milliseconds(timeout)
         trap = self._pack(name, disposition, reply_name, body, id, rights, memory)
         if timeout is not None:
             trap.option |= c.MACH_SEND_TIMEOUT
-            trap.timeout_ms = _milliseconds(timeout)
+            trap.timeout_ms = timeout_ms
         answer = self._carry(trap, rights)
         if answer.code or len(rights):
             self._settle(answer, rights, "send", name)
@@ -286,6 +288,7 @@ class Task(Closing):
         timeout: float | None,
     ) -> Message:
         """Send a request to the right under ``name`` and receive its answer, in one trap."""
+        timeout_ms = _milliseconds(timeout)
         reply_port = self._take_reply_port()
         try:
             trap = self._pack(name, disposition, reply_port, body, id, rights, memory)
@@ -294,7 +297,7 @@ class Task(Closing):
             trap.rcv_name = reply_port
             if timeout is not None:
                 trap.option |= c.MACH_SEND_TIMEOUT | c.MACH_RCV_TIMEOUT
-                trap.timeout_ms = _milliseconds(timeout)
+                trap.timeout_ms = timeout_ms
             answer = self._carry(trap, rights)
         except BaseException:
             self._drop_reply_port(reply_port)
@@ -304,6 +307,8 @@ class Task(Closing):
         else:
             self._reply_ports.append(reply_port)
         if answer.code == c.MACH_SEND_INVALID_DEST:
+            for transfer in rights:
+                transfer.undo()
             raise ServerDied(
                 "the server is dead, and the request was not sent",
                 code=answer.code,
@@ -364,13 +369,14 @@ class Task(Closing):
             for transfer in rights:
                 transfer.drop()
             return self.receive(name, timeout)
+        timeout_ms = _milliseconds(timeout)
         trap = self._pack(reply.name, reply.reply_disposition, c.MACH_PORT_NULL, body, id, rights, memory)
         trap.option |= c.MACH_RCV_MSG | _TRAILER
         trap.rcv_limit = _RCV_LIMIT
         trap.rcv_name = name
         if timeout is not None:
             trap.option |= c.MACH_RCV_TIMEOUT
-            trap.timeout_ms = _milliseconds(timeout)
+            trap.timeout_ms = timeout_ms
         try:
             answer = self._carry(trap, rights)
         except LimitReached:
@@ -404,6 +410,8 @@ class Task(Closing):
         try:
             return self.calls.mach_msg(trap)
         except LimitReached:
+            for transfer in rights:
+                transfer.undo()
             raise
         except BaseException:
             # The call was given up: its message went, or was destroyed with the rights in it.
@@ -437,10 +445,16 @@ class Task(Closing):
             if size < _SHORT or not isinstance(data, bytes):
                 return new_msg(c.MACH_SEND_MSG, w.pack_message(bits, name, reply_name, id, data))
             return new_msg(c.MACH_SEND_MSG, w.pack_message_head(bits, name, reply_name, id, size), 0, 0, 0, data)
-        self._check_transfers(rights)
-        descriptors = [layout.port_descriptor(transfer.right.name, transfer.disposition) for transfer in rights]
-        descriptors.extend([layout.memory_descriptor(len(region)) for region in memory])
-        message = layout.pack(bits, name, reply_name, id, descriptors=descriptors, inline=pack_body(data))
+        try:
+            self._check_transfers(rights)
+            descriptors = [layout.port_descriptor(transfer.right.name, transfer.disposition) for transfer in rights]
+            descriptors.extend([layout.memory_descriptor(len(region)) for region in memory])
+            message = layout.pack(bits, name, reply_name, id, descriptors=descriptors, inline=pack_body(data))
+        except BaseException:
+            for transfer in rights:
+                if isinstance(transfer, Transfer):
+                    transfer.undo()
+            raise
         return t.MsgTrap(c.MACH_SEND_MSG, message, memory)
 
     def _check_transfers(self, rights: Sequence[Transfer]) -> None:
@@ -454,6 +468,7 @@ class Task(Closing):
                 )
             if not isinstance(transfer, Transfer):
                 raise InvalidArgument(f"rights are given as right.move() or right.copy(), not as {transfer!r}")
+            transfer.prepare(self)
             transfer.right.name_in(self)
             if transfer.right in moved and not isinstance(transfer.right, SendRight):
                 raise InvalidArgument(f"{transfer.right!r} is moved twice in one message", task=self.label)
@@ -468,8 +483,13 @@ class Task(Closing):
         elif answer.code == c.MACH_SEND_INVALID_RIGHT:
             for transfer in rights[: answer.taken]:
                 transfer.done()
+            for transfer in rights[answer.taken :]:
+                transfer.undo()
         elif answer.buffer is not None:
             self._take_back(answer, rights)
+        else:
+            for transfer in rights:
+                transfer.undo()
         if answer.code:
             raise error_for(answer.code, call=call, task=self.label, name=name, rule=answer.rule)
 
@@ -513,24 +533,6 @@ class Task(Closing):
         if not callable(target):
             raise InvalidArgument(f"spawn needs a function, not {target!r}; write spawn(f, arg), not spawn(f(arg))")
         return start_child(self, target, args, kwargs, bootstrap=bootstrap)
-
-    def carry_to_child(self, transfer: Transfer) -> Any:
-        """How a right is pickled: only into a child that is being spawned."""
-        handover: Handover | None = getattr(self._local, "handover", None)
-        if handover is None:
-            raise InvalidArgument(
-                "a right travels in a message, or in the arguments of its own task's spawn, and in no other pickle"
-            )
-        return handover.carry(transfer)
-
-    @contextlib.contextmanager
-    def handing_over(self, handover: Handover) -> Any:
-        """Within the block, rights that this thread pickles go into a child."""
-        self._local.handover = handover
-        try:
-            yield
-        finally:
-            self._local.handover = None
 
     # Ending
 

@@ -1,7 +1,9 @@
 # C types for doorbell.py.
 
 cimport cython
+from libc.stdint cimport uint32_t
 
+cimport machport.ring.layout as layout
 cimport machport.ring.memory as memory
 
 @cython.final
@@ -9,6 +11,10 @@ cdef class Doorbell:
     cdef object _view
     cdef char *_memory
 
-    cpdef arm(self)
+    cpdef arm(self, uint32_t way=*)
+    @cython.locals(way=uint32_t)
     cpdef bint disarm(self) noexcept
-    cpdef bint ring(self) noexcept
+    @cython.locals(armed=uint32_t)
+    cpdef bint is_armed(self, uint32_t way=*) noexcept
+    @cython.locals(way=uint32_t)
+    cpdef int ring(self) noexcept

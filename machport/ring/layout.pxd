@@ -20,9 +20,14 @@ cdef enum:
     FULL = 2
     BROKEN = 4
     TOO_LARGE = 8
+    STUCK = 16
 
     EMPTY = -1
     CORRUPT = -2
+
+    SILENT = 0
+    ARMED = 1
+    WAYS = 3
 
 # As 64-bit numbers: a C enumerator of this size would be taken for a negative int.
 cdef extern from *:

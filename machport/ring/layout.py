@@ -33,8 +33,14 @@ WAKE: Final = 1  #: the entry is in the ring, and the consumer may be asleep: no
 FULL: Final = 2  #: no room now; nothing was written
 BROKEN: Final = 4  #: head or tail is outside the ring; nothing was written
 TOO_LARGE: Final = 8  #: no ring of this layout could hold the entry; nothing was written
+STUCK: Final = 16  #: no room now or later: too small a ring, or one that is empty where it fits nowhere (Q7)
 
 # What the consumer's operations answer where there is no entry.  Negative, because a size stands in their
 # place.
 EMPTY: Final = -1
 CORRUPT: Final = -2  #: head or a size points outside the ring
+
+# What stands in a doorbell.
+SILENT: Final = 0
+ARMED: Final = 1
+WAYS: Final = 3  #: it can be armed with any number from 1 to this, which tells those who agree on it how one sleeps

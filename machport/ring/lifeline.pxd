@@ -14,6 +14,9 @@ cdef class Word:
     cdef readonly uint32_t value
     cdef char *_memory
 
+    @cython.locals(word=uint32_t)
+    cpdef bint is_slack(self) noexcept
+
 @cython.final
 cdef class Watch:
     cdef list _held

@@ -30,6 +30,8 @@ _WORD: Final = struct.Struct("=I")
 _WAITERS: Final = 0x80000000
 _OWNER_DIED: Final = 0x40000000
 _OWNER: Final = 0x3FFFFFFF
+#: Since Linux 5.1.
+_FUTURE_WRITE: Final = 0x0010
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
@@ -53,10 +55,14 @@ def hold() -> tuple[int, int]:
     memory = os.memfd_create("machport-lifeline", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.posix_fallocate(memory, 0, robust.page())
-        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS | fcntl.F_SEAL_SEAL)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
         offset = robust.hold(memory)
         if offset < 0:
             raise OSError(-offset, os.strerror(-offset))
+        # From here on nobody else who gets the page can write to it, if the system knows this seal.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _FUTURE_WRITE)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
     except OSError:
         os.close(memory)
         raise
@@ -116,6 +122,14 @@ class Word:
         self.offset = offset
         self.value = value
         self._memory = robust.view(descriptor)
+
+    def is_slack(self) -> bool:
+        """Whether the word is not as a living thread holds it.
+
+        A load from the holder's memory: its seals keep it from taking the page away.
+        """
+        word: int = robust.load(self._memory, self.offset)
+        return bool(word != self.value)
 
     def __del__(self) -> None:
         if robust.NATIVE:

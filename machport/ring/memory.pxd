@@ -77,6 +77,9 @@ cdef extern from *:
         static const uint64_t packet = 0;
         (void)!send(descriptor, &packet, sizeof(packet), MSG_NOSIGNAL | MSG_DONTWAIT);
     }
+    static inline uint64_t machport_this_thread(void) {
+        return PyThread_get_thread_ident();
+    }
     static inline void machport_give_way(void) {
         sched_yield();
     }
@@ -121,6 +124,7 @@ cdef extern from *:
     void fence "machport_fence" () noexcept nogil
     uint32_t exchange "machport_exchange" (char *memory, size_t offset, uint32_t value) noexcept nogil
     uint64_t now "machport_now" () noexcept nogil
+    uint64_t this_thread "machport_this_thread" () noexcept nogil
     void give_way "machport_give_way" () noexcept nogil
     int machport_take_wake(int descriptor, int wait) noexcept
     void send_wake "machport_send_wake" (int descriptor) noexcept

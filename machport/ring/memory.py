@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -88,6 +89,11 @@ def map_over(memory: memoryview, size: int, descriptor: int) -> None:
 def now() -> int:
     """Nanoseconds of the monotonic clock."""
     return time.monotonic_ns()
+
+
+def this_thread() -> int:
+    """The number of the calling thread, as ``threading.get_ident`` has it."""
+    return threading.get_ident()
 
 
 def give_way() -> None:

@@ -15,17 +15,21 @@ locals, a size once into this object's own fields, and each is compared with the
 
 No operation but :meth:`Ring.look` lets go of the interpreter lock, not even to copy.  So two threads that use
 the same side of a compiled ring take turns, and need no lock of their own.
+
+An entry can be lent: its room is not given back as long as somebody looks at it, and entries behind it can be taken
+meanwhile.  The field ``head`` stays before the oldest entry that is lent, so the producer cannot tell from it that the
+ring has been emptied; whoever lends and then sleeps must be woken by another sign than Q27's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from machport.abi.errors import QueueMisuse
-from machport.ring import layout, memory
+from machport.ring import layout, lending, memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -48,6 +52,27 @@ def place(head: int, tail: int, size: int, capacity: int) -> int:
     return 0 if head > need else -1
 
 
+#: In the place of a loan where there is none; whoever reads it looks.
+_NONE: Any = None
+
+
+class Loan:
+    """Where an entry that is lent began, and up to where its room is free when it and all before it are over."""
+
+    def __init__(self, begin: int, end: int) -> None:
+        self.begin = begin
+        self.end = end
+        self.last = True
+        self.over = False
+        self.later: Loan = _NONE
+
+
+def _ended(ring: Any, loan: Any) -> None:
+    """Nobody looks at a lent entry any more."""
+    lender: Ring = ring
+    lender._end(loan)
+
+
 class Ring:
     """One ring in memory that somebody else may write to at any moment.
 
@@ -62,6 +87,9 @@ class Ring:
         refused: answers with ``FULL``, ``BROKEN`` or ``TOO_LARGE``.
         refusal: the last of these answers; tells why :meth:`reserve` returned None.
         absence: ``EMPTY`` or ``CORRUPT``: why the consumer's last call gave nothing, or less than asked.
+        peak: the most bytes between head and tail that an operation of this object has seen.
+        lent: how many entries are lent.
+        when_room: called when the end of a loan has given room back; in any thread, and must not raise.
     """
 
     def __init__(
@@ -116,6 +144,12 @@ class Ring:
         self._reserved_at = -1
         self._reserved_size = 0
         self._reserved_tail = 0
+        self.peak = 0
+        self.lent = 0
+        self.when_room: Callable[[], object] | None = None
+        self._oldest: Loan = _NONE
+        self._newest: Loan = _NONE
+        self._next = 0
 
     # Looking without taking part
 
@@ -194,7 +228,7 @@ class Ring:
             How many were added, counted from the first, and the answer: ``ADDED`` or ``WAKE``, plus what
             refused the next one if there is a next one.
         """
-        sources = [memory.readable(data) for data in entries]
+        sources = memory.readable_parts(entries)
         tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
         head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
         if head > self.capacity or tail > self.capacity:
@@ -219,6 +253,7 @@ class Ring:
             # The consumer never saw the tails between, so Q27's "old tail" is that before the batch.
             memory.store_release(self._memory, self._tail_at, tail)  # pairs with the acquire in _find
             self.enqueued += count
+            self._note(head, tail)
             if self._consumer_may_sleep(head, first):
                 answer |= layout.WAKE
         return count, answer
@@ -265,12 +300,41 @@ class Ring:
         self._reserved_at = -1
         return self._publish(head, tail, at, self._reserved_size)
 
+    def fits(self, size: int) -> int:
+        """Whether an entry of ``size`` bytes would be added now: ``ADDED``, or what would refuse it.
+
+        ``STUCK`` where it is refused for ever, because the ring is too small or empty at such a place.
+        """
+        if size > layout.MAX_ENTRY_SIZE:
+            return layout.TOO_LARGE
+        tail = memory.load_relaxed(self._memory, self._tail_at)  # our own
+        head = memory.load_acquire(self._memory, self._head_at)  # pairs with the release in _release
+        if head > self.capacity or tail > self.capacity:
+            return layout.BROKEN
+        if place(head, tail, size, self.capacity) >= 0:
+            return layout.ADDED
+        never = head == tail or size + layout.ENTRY_HEADER_SIZE > self.capacity
+        return layout.STUCK if never else layout.FULL
+
+    def look_for_room(self, size: int, nanoseconds: int) -> bool:
+        """Wait until the consumer gives room back, without sleeping, for at most about this time; whether it is enough.
+
+        Lets go of the interpreter lock and handles signals as ``look`` does.
+        """
+        head = memory.load_relaxed(self._memory, self._head_at)  # what fits loads may be newer, and then this is enough
+        if self.fits(size) != layout.FULL:
+            return True
+        if not memory.look(self._memory, self._head_at, head, nanoseconds):
+            memory.check_signals()
+        return self.fits(size) != layout.FULL
+
     def _publish(self, head: int, tail: int, at: int, size: int) -> int:
         """Make the entry at ``at``, whose data is in place, visible."""
         self._write_size(tail, at, size)
         tail_now = at + layout.ENTRY_HEADER_SIZE + size
         memory.store_release(self._memory, self._tail_at, tail_now)  # pairs with the acquire in _find
         self.enqueued += 1
+        self._note(head, tail_now)
         return layout.WAKE if self._consumer_may_sleep(head, tail) else layout.ADDED
 
     def _write_size(self, tail: int, at: int, size: int) -> None:
@@ -290,6 +354,14 @@ class Ring:
         self.wakes += 1
         return True
 
+    def _note(self, head: int, tail: int) -> None:
+        """Remember how full the ring was, the unused end of a ring that wrapped included.
+
+        The other side's field may be anything; who lets it lie outside the ring gets no more than a full one.
+        """
+        used = tail - head if tail >= head else tail + self.capacity - min(head, self.capacity)
+        self.peak = max(self.peak, min(used, self.capacity))
+
     def _refuse(self, answer: int) -> int:
         self.refused += 1
         self.refusal = answer
@@ -299,7 +371,7 @@ class Ring:
 
     def data_available(self) -> bool:
         """Whether head and tail differ; says nothing about what stands there (Q19)."""
-        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        head = self._first()
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         return head != tail
 
@@ -309,7 +381,7 @@ class Ring:
         Lets go of the processor again and again, and of the interpreter lock, unless the entry comes at once.  Signals
         that arrived meanwhile are handled before this returns False, and what their handlers raise is raised.
         """
-        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        head = self._first()
         if memory.look(self._memory, self._tail_at, head, nanoseconds):
             return True
         memory.check_signals()
@@ -317,7 +389,7 @@ class Ring:
 
     def next_size(self) -> int:
         """Bytes of the next entry, which stays; ``EMPTY`` or ``CORRUPT`` if there is none."""
-        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        head = self._first()
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         return self._entry_size if self._find(head, tail) else self.absence
 
@@ -344,7 +416,7 @@ class Ring:
         The view stays readable for ever.  Its content is the entry's only until the entry is dequeued, and a
         hostile producer can change it even before: whoever distrusts it copies before checking.
         """
-        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        head = self._first()
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return None
@@ -352,7 +424,7 @@ class Ring:
 
     def dequeue(self) -> bytes | None:
         """Take the next entry, or None with the reason in ``absence``."""
-        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        head = self._first()
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return None
@@ -368,7 +440,7 @@ class Ring:
             buffer means that nothing was copied and that the entry is still next (Q23).
         """
         target = memory.writable(buffer)
-        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        head = self._first()
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return self.absence
@@ -377,9 +449,40 @@ class Ring:
             self._consume(tail)
         return self._entry_size
 
+    def lend(self) -> memoryview | None:
+        """Take the next entry without a copy, or None with the reason in ``absence``.
+
+        Its room is given back when this view, and whatever was made of it, is gone, and those of all entries before it.
+        Any number of entries can be lent.  The view is read-only; a hostile producer can change what it shows.
+        """
+        head = self._first()
+        tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
+        if not self._find(head, tail):
+            return None
+        loan = Loan(head, self._entry_at + self._entry_size - self._ring_at)
+        view: memoryview = lending.lend(self._memory, self._entry_at, self._entry_size, self, loan, _ended)
+        if self._oldest is None:
+            self._oldest = loan
+        else:
+            self._newest.later = loan
+        self._newest = loan
+        self._next = loan.end
+        self.lent += 1
+        self.dequeued += 1
+        return view
+
+    def put_back(self) -> None:
+        """Let the entry that was lent last, which somebody still looks at, be the next one again."""
+        loan = self._newest
+        if loan is None or loan.over or not loan.last:
+            raise QueueMisuse("no entry is lent that could be put back")
+        self._next = loan.end = loan.begin
+        loan.last = False
+        self.dequeued -= 1
+
     def skip(self) -> int:
         """Take the next entry unseen: its size in bytes, or ``EMPTY`` or ``CORRUPT``."""
-        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        head = self._first()
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return self.absence
@@ -393,7 +496,7 @@ class Ring:
         ``absence``.
         """
         batch: list[bytes] = []
-        head = memory.load_relaxed(self._memory, self._head_at)  # our own
+        head = self._first()
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         taken = 0
         # A tail that no sequence of entries reaches would lead round the ring for ever; honest entries of one
@@ -412,12 +515,42 @@ class Ring:
             self.dequeued += taken
         return batch
 
+    def _first(self) -> int:
+        """Where the next entry is looked for: at head, or behind what is lent."""
+        if self._oldest is None:
+            return memory.load_relaxed(self._memory, self._head_at)  # our own
+        return self._next
+
+    def forget_loans(self) -> None:
+        """In a forked child: what is lent is the parent's, and the end of a view here gives no room back."""
+        self._oldest = self._newest = _NONE
+
+    def _end(self, loan: Loan) -> None:
+        """Nobody looks at an entry any more: give its room back, if no older one is looked at."""
+        loan.over = True
+        self.lent -= 1
+        if self._oldest is not loan:
+            return
+        head = loan.end
+        loan = loan.later
+        while loan is not None and loan.over:
+            head = loan.end
+            loan = loan.later
+        self._oldest = loan
+        if loan is None:
+            self._newest = _NONE
+        memory.store_release(self._memory, self._head_at, head)  # pairs with the producer's acquire of head
+        memory.fence()  # as in _release: the ring may look empty now
+        if self.when_room is not None:
+            self.when_room()
+
     def _find(self, head: int, tail: int) -> bool:
         """Find the next entry's data: where it is and its size, both checked; or the reason why not."""
         if head == tail:
             self.absence = layout.EMPTY
             return False
         if head <= self.capacity and self._find_at(head):
+            self._note(head, tail)
             return True
         self.absence = layout.CORRUPT
         return False
@@ -444,6 +577,10 @@ class Ring:
         self.dequeued += 1
 
     def _release(self, head: int, tail: int) -> None:
+        if self._oldest is not None:
+            self._next = self._newest.end = head
+            self._newest.last = False
+            return
         memory.store_release(self._memory, self._head_at, head)  # pairs with the producer's acquire of head
         if head == tail:
             # The ring looks empty and the consumer may sleep now.  Pairs with the fence in

@@ -34,11 +34,11 @@ cdef extern from *:
         struct machport_waited waited[MACHPORT_WORDS];
     };
 
-    static size_t machport_page(void) {
+    static inline size_t machport_page(void) {
         return (size_t)sysconf(_SC_PAGESIZE);
     }
 
-    static int machport_lock(void *memory) {
+    static inline int machport_lock(void *memory) {
         pthread_mutexattr_t attributes;
         int error = pthread_mutexattr_init(&attributes);
         if (error == 0) {
@@ -50,7 +50,7 @@ cdef extern from *:
         return error != 0 ? error : pthread_mutex_lock(memory);
     }
 
-    static int machport_hold(int descriptor) {
+    static inline int machport_hold(int descriptor) {
         size_t page = machport_page();
         char *memory = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
         if (memory == MAP_FAILED) return -errno;
@@ -76,15 +76,19 @@ cdef extern from *:
         return -ENOTSUP;
     }
 
-    static void *machport_view(int descriptor) {
+    static inline void *machport_view(int descriptor) {
         void *memory = mmap(NULL, machport_page(), PROT_READ, MAP_SHARED, descriptor, 0);
         return memory == MAP_FAILED ? PyErr_SetFromErrno(PyExc_OSError), NULL : memory;
     }
-    static void machport_unview(void *memory) {
+    static inline void machport_unview(void *memory) {
         if (memory != NULL) munmap(memory, machport_page());
     }
 
-    static struct machport_words *machport_make(void) {
+    static inline uint32_t machport_load(const char *memory, uint32_t offset) {
+        return atomic_load_explicit((const _Atomic uint32_t *)(memory + offset), memory_order_acquire);
+    }
+
+    static inline struct machport_words *machport_make(void) {
         struct machport_words *words = PyMem_Calloc(1, sizeof *words);
         if (words == NULL) return (struct machport_words *)PyErr_NoMemory();
         words->count = 1;
@@ -92,29 +96,29 @@ cdef extern from *:
         words->waited[0].flags = MACHPORT_FUTEX_U32 | MACHPORT_FUTEX_PRIVATE;
         return words;
     }
-    static void machport_free(struct machport_words *words) {
+    static inline void machport_free(struct machport_words *words) {
         PyMem_Free(words);
     }
 
-    static int machport_add(struct machport_words *words, const char *memory, uint32_t offset, uint32_t value) {
+    static inline int machport_add(struct machport_words *words, const char *memory, uint32_t offset, uint32_t value) {
         if (words->count == MACHPORT_WORDS) return 0;
         struct machport_waited waited = {value, (uintptr_t)(memory + offset), MACHPORT_FUTEX_U32, 0};
         words->waited[words->count++] = waited;
         return 1;
     }
-    static void machport_remove(struct machport_words *words, uint32_t index) {
+    static inline void machport_remove(struct machport_words *words, uint32_t index) {
         words->waited[index] = words->waited[--words->count];
     }
 
-    static void machport_ring(struct machport_words *words) {
+    static inline void machport_ring(struct machport_words *words) {
         atomic_fetch_add(&words->bell, 1);
         syscall(SYS_futex, &words->bell, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
     }
-    static void machport_heard(struct machport_words *words) {
+    static inline void machport_heard(struct machport_words *words) {
         words->waited[0].value = atomic_load(&words->bell);
     }
 
-    static int machport_wait(struct machport_words *words, int64_t nanoseconds) {
+    static inline int machport_wait(struct machport_words *words, int64_t nanoseconds) {
         struct timespec end = {0, 0};
         long index;
         int error;
@@ -136,14 +140,14 @@ cdef extern from *:
     }
 
     /* The system compares, not we: it answers where this process would get a SIGBUS. */
-    static int machport_as_it_was(struct machport_words *words, uint32_t index) {
+    static inline int machport_as_it_was(struct machport_words *words, uint32_t index) {
         struct timespec none = {0, 0};
         long answer = syscall(SYS_futex, (void *)(uintptr_t)words->waited[index].address, FUTEX_WAIT,
             (uint32_t)words->waited[index].value, &none, NULL, 0);
         return answer < 0 && (errno == ETIMEDOUT || errno == EINTR);
     }
 
-    static void machport_wake(struct machport_words *words, uint32_t index) {
+    static inline void machport_wake(struct machport_words *words, uint32_t index) {
         syscall(SYS_futex, (void *)(uintptr_t)words->waited[index].address, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     }
 
@@ -152,7 +156,7 @@ cdef extern from *:
     #define MACHPORT_THREADS 18
     #define MACHPORT_EXITING 4
 
-    static int machport_read_stat(int process, unsigned long *flags, int *threads) {
+    static inline int machport_read_stat(int process, unsigned long *flags, int *threads) {
         char text[1024];
         snprintf(text, sizeof text, "/proc/%d/stat", process);
         int stat = open(text, O_RDONLY | O_CLOEXEC);
@@ -172,7 +176,7 @@ cdef extern from *:
         return 0;
     }
 
-    static int machport_threads_left(int process) {
+    static inline int machport_threads_left(int process) {
         unsigned long flags = 0;
         int threads = 0, error;
         Py_BEGIN_ALLOW_THREADS
@@ -197,6 +201,7 @@ cdef extern from *:
     int hold "machport_hold" (int descriptor) noexcept
     char *view "machport_view" (int descriptor) except NULL
     void unview "machport_unview" (char *memory) noexcept
+    uint32_t load "machport_load" (const char *memory, uint32_t offset) noexcept
     words *make "machport_make" () except NULL
     void free "machport_free" (words *) noexcept
     bint add "machport_add" (words *, const char *memory, uint32_t offset, uint32_t value) noexcept

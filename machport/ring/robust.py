@@ -33,7 +33,7 @@ def hold(descriptor: int) -> int:
 
 
 def view(descriptor: int) -> Any:
-    """Map a page of somebody else's to be waited for, never to be read.
+    """Map a sealed page of somebody else's, to be waited for.
 
     Raises:
         OSError: it cannot be mapped.
@@ -43,6 +43,11 @@ def view(descriptor: int) -> Any:
 
 def unview(memory: Any) -> None:
     """Undo ``view``."""
+
+
+def load(memory: Any, offset: int) -> int:
+    """The word as it stands."""
+    return 0
 
 
 def make() -> Any:

@@ -2,13 +2,7 @@
 
 A thread at a time waits for up to 127 lifelines.  One that goes slack is a sign, and a sign is only a reason to look:
 it comes as well when a thread ended and its process did not, when another program was started, and when a client has
-written into its page.  A process is dead *if none of its threads can return to its program*: it will send nothing more.
-
-Why no living process is taken for dead.  A thread that is exiting, by its flags, or has no address space any more,
-which shows as a program (``exe``) that is not there, neither runs its program again nor starts a thread.  If the first
-thread is exiting and the threads are then counted and are one, that is all.  Otherwise they are listed, each is seen
-to have no memory, they are counted, and listed again.  If both lists are the same, all in it were there when they were
-counted; and if the count is their number, nobody else was.
+written into its page.  ``peer.liveness`` says when a process is dead.
 
 Why no dead one is missed.  A look can come too soon: the other threads of the process still have to notice.  So
 several looks are taken, ever later; after the last one the sign was false, or the death is a slow one.  The pidfd is
@@ -38,6 +32,7 @@ from typing import Final
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.kernel.refusal import Refusal
+from machport.peer.liveness import can_be_seen, is_dead, number_in_proc
 from machport.ring import lifeline
 from machport.server.connection import Client
 from machport.server.dispatch import Answer
@@ -49,8 +44,6 @@ _FIRST_PAUSE: Final = 0.00005
 _LOOKS: Final = 14
 #: Seconds that a thread may take to end: it could be taking down the memory of a client.
 _PATIENCE: Final = 1.0
-#: More than there is in the fdinfo of a pidfd.
-_INFO_SIZE: Final = 1024
 #: Lifelines that one thread waits for; the system allows 128 words.
 _LINES: Final = 127
 
@@ -94,7 +87,7 @@ class Deaths:
         """
         if client in self._lines or len(descriptors) != 1:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "lifeline", "a task has one lifeline, which is one file")
-        process = _number_in_proc(client.peer.pidfd)
+        process = number_in_proc(client.peer.pidfd)
         if process <= 0:
             raise Refusal(c.KERN_FAILURE, "lifeline", "the process has no number in /proc")
         try:
@@ -240,58 +233,3 @@ class Watcher:
         else:
             pause = _FIRST_PAUSE * 2 ** (line.looks - 1)
             heapq.heappush(self._looks, (time.monotonic() + pause, next(self._order), line))
-
-
-def can_be_seen(process: int) -> bool:
-    """Whether a look at a process will show anything: procfs may hide it.
-
-    What was looked at once, the system finds in half the time when it counts.
-    """
-    try:
-        os.stat(f"/proc/{process}/stat")
-        os.readlink(f"/proc/{process}/exe")
-    except FileNotFoundError as error:
-        # What is there and has no program is dying already.
-        return str(error.filename).endswith("exe")
-    except OSError:
-        return False
-    return True
-
-
-def is_dead(process: int) -> bool:
-    """Whether no thread of a process can return to its program.
-
-    False also where that cannot be seen: the process is gone altogether, or hidden.
-    """
-    directory = f"/proc/{process}/task"
-    try:
-        count = lifeline.threads_left(process)
-        if count <= 1:
-            return count == 1
-        threads = os.listdir(directory)
-        if any(_has_memory(f"{directory}/{thread}/exe") for thread in threads):
-            return False
-        return lifeline.threads_left(process) == len(threads) and threads == os.listdir(directory)
-    except OSError:
-        return False
-
-
-def _has_memory(exe: str) -> bool:
-    try:
-        os.readlink(exe)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        # Not ours to see.
-        return True
-    return True
-
-
-def _number_in_proc(pidfd: int) -> int:
-    """The number of a process in the process namespace of /proc; 0 or less if it has none there, or is gone."""
-    info = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fields = os.read(info, _INFO_SIZE).split()
-    finally:
-        os.close(info)
-    return int(fields[fields.index(b"Pid:") + 1]) if b"Pid:" in fields else 0

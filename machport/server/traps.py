@@ -17,12 +17,12 @@ from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import LimitReached, ProtocolError
 from machport.abi.traps import Batch, number_of
-from machport.carrier.spinning import spin_ns
 from machport.kernel.kernel import Kernel
 from machport.kernel.messages import abandon, collect, expire, interrupt, mach_msg
 from machport.kernel.refusal import Refusal
 from machport.kernel.waiter import Result, Waiter
 from machport.ring import memory
+from machport.ring.spinning import spin_ns
 from machport.server.bootstrap import Bootstrap
 from machport.server.connection import Channel
 from machport.server.deadlines import Deadlines

@@ -18,13 +18,15 @@ from pathlib import Path
 
 import pytest
 
+import machport
 from machport.abi import constants as c
 from machport.abi.errors import LimitReached, QueueMisuse
 from machport.dataqueue import DataQueueMemory
 from machport.dataqueue.memory import SEALS, capacity_for, region_size
 from machport.ring import layout
 
-PROJECT = Path(__file__).parents[2]
+#: Where child processes find the machport that is under test.
+PROJECT = Path(machport.__file__).parents[1]
 U32_MAX = 2**32 - 1
 F_ADD_SEALS, F_GET_SEALS = fcntl.F_ADD_SEALS, fcntl.F_GET_SEALS
 
@@ -154,7 +156,7 @@ def test_a_machine_without_memory_says_so_at_once() -> None:
     """
     subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
-        env={"PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
         check=True,
         timeout=60,
     )
@@ -330,7 +332,7 @@ def test_the_queue_and_what_is_in_it_survive_the_process_that_made_them() -> Non
         with theirs:
             creator = subprocess.Popen(
                 [sys.executable, "-c", textwrap.dedent(program), str(theirs.fileno())],
-                env={"PYTHONPATH": str(PROJECT)},
+                env={**os.environ, "PYTHONPATH": str(PROJECT)},
                 pass_fds=[theirs.fileno()],
             )
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)

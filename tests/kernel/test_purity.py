@@ -24,12 +24,13 @@ CYTHON = ("_cython_", "cython_runtime")
 ROOMS = {
     "abi": set(),
     "ring": {"abi"},
+    "peer": {"abi", "ring"},
     "kernel": {"abi"},
     "replay": {"abi", "kernel"},
-    "dataqueue": {"abi", "ring", "kernel"},
+    "dataqueue": {"abi", "ring", "peer"},
     "carrier": {"abi", "ring"},
-    "server": {"abi", "ring", "kernel", "dataqueue", "carrier"},
-    "client": {"abi", "ring", "dataqueue", "carrier"},
+    "server": {"abi", "ring", "peer", "kernel", "dataqueue", "carrier"},
+    "client": {"abi", "ring", "peer", "dataqueue", "carrier"},
 }
 
 #: The package's own ``__init__`` is the face of the house, so an empty package stands in for it.

@@ -26,12 +26,13 @@ from machport.abi import traps as t
 from machport.kernel import tasks
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
+from machport.peer.liveness import is_dead
 from machport.ring.lifeline import threads_left
 from machport.server import deaths
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Peer
 from machport.server.connection import Client as ServedClient
-from machport.server.deaths import Deaths, is_dead
+from machport.server.deaths import Deaths
 
 NewClient = Callable[[str], Client]
 
@@ -333,7 +334,7 @@ def test_a_process_is_not_dead_because_it_cannot_be_seen() -> None:
 def test_a_hostile_word_is_looked_at_once_and_costs_nobody_else_anything(
     hasty_loop: Loop, new_victim: NewVictim
 ) -> None:
-    hostile, honest = new_victim(), new_victim()
+    hostile, honest = new_victim(before="lifeline._FUTURE_WRITE = 0"), new_victim()
     hasty_loop.watch(hostile)
     os.pwrite(hostile.memory, bytes(4), hostile.offset)
     # Nobody was woken for that, but here the words are looked at.
@@ -391,7 +392,7 @@ def test_a_process_that_procfs_hides_is_not_watched_and_not_dead(
     victim, hidden = new_victim(), new_victim()
     hidden.signal(signal.SIGKILL)
     hidden.process.wait(PATIENCE)
-    monkeypatch.setattr(deaths, "_number_in_proc", lambda pidfd: hidden.pid)
+    monkeypatch.setattr(deaths, "number_in_proc", lambda pidfd: hidden.pid)
     hasty_loop.watch(victim)
     assert hasty_loop.wait_for_verdicts() == []
 
@@ -445,7 +446,7 @@ def test_a_thread_that_ends_does_not_end_its_task(task: machport.Task, new_clien
 
 def test_a_forked_child_has_a_lifeline_of_its_own_and_does_not_let_go_of_its_parents(new_client: NewClient) -> None:
     client = new_client("client")
-    client.do("from machport.client import lifeline; theirs = lifeline._held")
+    client.do("from machport.peer import lifeline; theirs = lifeline._held")
     client.do(
         "pid = os.fork()\n"
         "if pid == 0:\n"
@@ -460,7 +461,7 @@ def test_a_forked_child_has_a_lifeline_of_its_own_and_does_not_let_go_of_its_par
 def test_a_task_is_joined_though_the_lifelines_descriptor_was_closed(new_client: NewClient) -> None:
     """Programs close all descriptors that they do not know."""
     client = new_client("client")
-    client.do("from machport.client import lifeline; os.close(lifeline._held.descriptor)")
+    client.do("from machport.peer import lifeline; os.close(lifeline._held.descriptor)")
     client.do("other = os.memfd_create('takes its number'); second = machport.Task(label='second')")
     assert client.do("lifeline._held.holds")
     client.die()
@@ -468,7 +469,7 @@ def test_a_task_is_joined_though_the_lifelines_descriptor_was_closed(new_client:
 
 def test_the_lifeline_of_a_thread_that_ended_is_replaced_by_the_next_task(new_client: NewClient) -> None:
     client = new_client("client")
-    client.do("from machport.client import lifeline; lifeline._held = None")
+    client.do("from machport.peer import lifeline; lifeline._held = None")
     client.do("thread = threading.Thread(target=lambda: machport.Task(label='of a thread').allocate())")
     client.do("thread.start(); thread.join()")
     # Python can go on before the system has ended the thread.
@@ -479,7 +480,7 @@ def test_the_lifeline_of_a_thread_that_ended_is_replaced_by_the_next_task(new_cl
 
 def test_threads_that_come_and_go_leave_one_lifeline_behind(new_client: NewClient) -> None:
     client = new_client("client")
-    client.do("from machport.client import lifeline; lifeline._held = None")
+    client.do("from machport.peer import lifeline; lifeline._held = None")
     client.do(
         "def join():\n"
         "    thread = threading.Thread(target=lambda: machport.Task(label='of a thread').allocate())\n"

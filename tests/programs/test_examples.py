@@ -23,7 +23,14 @@ waiting: 2
 b'one, by server 2'
 b'two, by server 2'
 """,
-    "data_queue.py": "10000 entries, in order\n",
+    "data_queue.py": "True\n",
+    "manual_data_queue.py": "10000 entries, in order\n",
+    "fan_in.py": "killed True ['done', 'done', 'done'] [2000, 2000, 2000]\n",
+    "camera.py": """\
+viewer: no frame comes any more; its process was killed by SIGKILL
+viewer: from frame to frame the ball moved by {7}
+camera: nobody looks any more; its process was killed by SIGKILL
+""",
 }
 
 

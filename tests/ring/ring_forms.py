@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import struct
 import sys
@@ -16,6 +17,8 @@ import machport.ring
 from machport.ring import Ring, layout
 
 ROOM = Path(machport.ring.__file__).parent
+#: Where child processes find the machport that is under test.
+PROJECT = ROOM.parents[1]
 U32 = struct.Struct("=I")
 CANARY = b"\xca\xfe" * 32
 
@@ -42,13 +45,39 @@ MAKERS: dict[str, MakeRing] = {
 both_forms = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 
 
-class Bench:
+#: Whether this process runs under AddressSanitizer, as those of `make test-asan` do.
+SANITIZED = hasattr(ctypes.CDLL(None), "__asan_init")
+
+
+class Walled:
+    """Memory with canaries on both sides: whoever writes there is found by the test, who reads there by a sanitizer."""
+
+    def __init__(self, size: int) -> None:
+        self._all = bytearray(CANARY + bytes(size) + CANARY)
+        self.region = memoryview(self._all)[len(CANARY) : len(CANARY) + size]
+        self._forbid(True)
+
+    def _forbid(self, forbidden: bool) -> None:
+        """Let the sanitizer, if there is one, report every access to the canaries, or none."""
+        if SANITIZED:
+            start = ctypes.addressof(ctypes.c_char.from_buffer(self._all))
+            mark = ctypes.CDLL(None)[f"__asan_{'' if forbidden else 'un'}poison_memory_region"]
+            for canary in (start, start + len(CANARY) + len(self.region)):
+                mark(ctypes.c_void_p(canary), ctypes.c_size_t(len(CANARY)))
+
+    def check_canaries(self) -> None:
+        self._forbid(False)
+        assert self._all.startswith(CANARY)
+        assert self._all.endswith(CANARY)
+        self._forbid(True)
+
+
+class Bench(Walled):
     """A ring in memory that the test can see and spoil, with canaries on both sides."""
 
     def __init__(self, make: MakeRing, capacity: int) -> None:
+        super().__init__(layout.MEMORY_HEADER_SIZE + capacity)
         self.capacity = capacity
-        self.all = bytearray(CANARY + bytes(layout.MEMORY_HEADER_SIZE + capacity) + CANARY)
-        self.region = memoryview(self.all)[len(CANARY) : len(self.all) - len(CANARY)]
         U32.pack_into(self.region, layout.QUEUE_SIZE, capacity)
         self.ring = make(self.region, capacity)
 
@@ -79,7 +108,3 @@ class Bench:
     def bytes(self) -> bytes:
         """Everything, header included: what a refused call must not change."""
         return bytes(self.region)
-
-    def check_canaries(self) -> None:
-        assert self.all.startswith(CANARY)
-        assert self.all.endswith(CANARY)

@@ -185,7 +185,7 @@ def test_a_bell_rings_once_for_each_time_it_is_armed(make: MakeBell) -> None:
 
 
 @both_bells
-@pytest.mark.parametrize("value", [2, 3, 255, 256, 2**16, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("value", [4, 255, 256, 2**16, 2**31, 2**32 - 1])
 def test_any_other_value_in_the_word_is_no_armed_bell_and_is_gone_after_arming(make: MakeBell, value: int) -> None:
     """Nothing that the word says is believed."""
     word = bytearray(U32.pack(value))

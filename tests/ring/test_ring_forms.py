@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import mmap
 import re
+from pathlib import Path
 
 import pytest
-from ring_forms import ROOM, interpreted
+from ring_forms import ROOM, SANITIZED, interpreted
 
 from machport import ring
 from machport.abi.errors import QueueMisuse
-from machport.ring import Ring, layout, memory
+from machport.ring import Ring, layout, memory, queue
 
 
 def test_the_build_has_made_the_native_form() -> None:
     assert ring.is_compiled()
+
+
+def test_the_form_under_test_is_sanitized_if_and_only_if_the_run_is() -> None:
+    """So `make test-asan` tries what it has built, and everybody else tries what is used."""
+    assert (b"__asan_report" in Path(queue.__file__).read_bytes()) == SANITIZED
 
 
 def test_the_same_source_runs_interpreted_and_says_so() -> None:

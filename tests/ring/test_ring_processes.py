@@ -5,12 +5,14 @@ The scenes are in ``ring_scenes``.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from ring_forms import PROJECT
+
 SCENES = Path(__file__).with_name("ring_scenes.py")
-PROJECT = Path(__file__).parents[2]
 
 
 def play(scene: str, number: int) -> str:
@@ -18,7 +20,7 @@ def play(scene: str, number: int) -> str:
     run = subprocess.run(
         [sys.executable, "-X", "faulthandler", str(SCENES), scene, str(number)],
         cwd=PROJECT,
-        env={"PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         timeout=100,

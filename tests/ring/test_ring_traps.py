@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from ring_forms import CANARY, MAKERS, U32, Bench, MakeRing, both_forms, interpreted
+from ring_forms import MAKERS, U32, Bench, MakeRing, Walled, both_forms, interpreted
 from ring_model import ModelRing
 
 from machport.ring import Ring, layout, map_shared
@@ -28,12 +28,11 @@ SPREAD_MAKERS: dict[str, MakeRing] = {
 both_spread_forms = pytest.mark.parametrize("make", SPREAD_MAKERS.values(), ids=SPREAD_MAKERS.keys())
 
 
-class SpreadBench:
+class SpreadBench(Walled):
     """As ``Bench``, with the sides' fields on cache lines of their own."""
 
     def __init__(self, make: MakeRing, capacity: int) -> None:
-        self.all = bytearray(CANARY + bytes(layout.SPREAD_RING + capacity) + CANARY)
-        self.region = memoryview(self.all)[len(CANARY) : len(self.all) - len(CANARY)]
+        super().__init__(layout.SPREAD_RING + capacity)
         self.ring = make(self.region, capacity)
 
     @property
@@ -41,10 +40,6 @@ class SpreadBench:
         head: int = U32.unpack_from(self.region, 0)[0]
         tail: int = U32.unpack_from(self.region, layout.SPREAD_TAIL)[0]
         return head, tail
-
-    def check_canaries(self) -> None:
-        assert self.all.startswith(CANARY)
-        assert self.all.endswith(CANARY)
 
 
 PARTS = st.lists(st.binary(max_size=20), max_size=5)

@@ -1,0 +1,239 @@
+"""Data queues as a task has them: an end travels like a right, a port is notified, and loops of events are not held up.
+
+``machport.dataqueue`` does the rest, and knows neither tasks nor rights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any, Self
+
+from machport import dataqueue
+from machport.abi import constants as c
+from machport.abi.errors import InvalidArgument, MachError, QueueEmpty, QueueEnded, QueueMisuse
+from machport.dataqueue import custody, extension
+from machport.dataqueue.end import NAMES
+from machport.face.rights import SendRight, Transfer, require
+from machport.face.spawn import Handover
+from machport.face.task import Task
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+
+class DataQueue(dataqueue.DataQueue):
+    __doc__ = dataqueue.DataQueue.__doc__
+
+    def move_producer(self) -> QueueTransfer:
+        """Let the producing end go into a message, or to a child of ``Task.spawn`` or ``multiprocessing``.
+
+        A child gets a queue; who receives a message opens one with ``rights[0].open_data_queue()``.
+        """
+        return QueueTransfer(self, (extension.PRODUCER,))
+
+    def move_consumer(self) -> QueueTransfer:
+        """Let the consuming end go, as ``move_producer``."""
+        return QueueTransfer(self, (extension.CONSUMER,))
+
+    def set_notification_port(self, port: SendRight | None) -> None:
+        """Producer: send an empty message to ``port`` whenever the consumer may have found the queue empty (Q27).
+
+        The port should have a queue limit of 1, so that one message is pending at most, however many entries were added
+        (Q30).  The right stays the caller's, who closes it; a dead port does not stop the queue (Q31).  None switches
+        it off.  A consumer that sleeps in ``wait`` or a loop is woken without it.
+
+        Raises:
+            QueueMisuse: the producing end is not here.
+        """
+        if port is not None:
+            require(SendRight, port, "port")
+            name = port.name
+        self.notify_by(None if port is None else Notifier(port).send)
+        self.memory.set_notification_port(c.MACH_PORT_NULL if port is None else name)
+
+    async def readable(self) -> None:
+        """``wait`` while the loop goes on: until there is an entry.  Takes nothing."""
+        while not self.wait(timeout=0):
+            await self._until_readable(self.fileno())
+
+    async def writable(self, size: int) -> None:
+        """``wait_for_room`` while the loop goes on.  Writes nothing."""
+        while not self.wait_for_room(size, timeout=0):
+            await self._until_readable(self.room_fileno(size))
+
+    async def _until_readable(self, descriptor: int) -> None:
+        # Imported only here: it is as much as all the rest.
+        import asyncio
+
+        if descriptor in self._awaited:
+            raise QueueMisuse("another coroutine waits at this end of the queue; an end is for one at a time")
+        loop = asyncio.get_running_loop()
+        future = self._awaited[descriptor] = loop.create_future()
+        loop.add_reader(descriptor, _settle, future)
+        try:
+            await future
+        finally:
+            if self._awaited.pop(descriptor, None) is not None:
+                loop.remove_reader(descriptor)
+
+    @functools.cached_property
+    def _awaited(self) -> dict[int, Future[None]]:
+        """Descriptors that coroutines wait for."""
+        return {}
+
+    def close(self) -> None:
+        """Give up the ends that are here, and let the other one's holder know; what is in the ring stays for it."""
+        while self._awaited:
+            descriptor, future = self._awaited.popitem()
+            future.get_loop().remove_reader(descriptor)
+            if not future.done():
+                future.set_exception(QueueMisuse("the queue was closed while a coroutine waited at it"))
+        super().close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        """As ``__next__``, while the loop goes on; a cancelled step has taken nothing."""
+        while True:
+            try:
+                self._step = self.take_view(timeout=0)
+                return self._step
+            except QueueEmpty:
+                pass
+            except QueueEnded as error:
+                if type(error) is QueueEnded:
+                    raise StopAsyncIteration from None
+                raise
+            await self.readable()
+
+
+#: In the place of the right that stands for an end, until its task is known.
+_NOT_YET: Any = None
+
+
+class Notifier:
+    """Sends the notification of a queue."""
+
+    def __init__(self, port: SendRight) -> None:
+        self._port = port
+
+    def send(self) -> bool:
+        """Whether a message was queued; False if one is pending already, or the port is gone."""
+        try:
+            self._port.send(timeout=0)
+        except MachError:
+            return False
+        return True
+
+
+class QueueTransfer(Transfer):
+    """An end of a queue on its way out of this process: what ``move_producer`` and ``move_consumer`` give."""
+
+    __slots__ = ("_queue", "_roles")
+
+    def __init__(self, queue: DataQueue, roles: tuple[int, ...]) -> None:
+        self._queue = queue
+        self._roles = roles
+        self.disposition = c.MACH_MSG_TYPE_MOVE_SEND
+        self.right = _NOT_YET
+
+    def prepare(self, task: Task) -> None:
+        if self.right is not None:
+            raise InvalidArgument(f"{self!r} is on its way already, or twice in one message", task=task.label)
+        descriptor = self._queue.pack(self._roles)
+        try:
+            self.right = task.fileport(descriptor)
+        except BaseException:
+            self._queue.keep(self._roles)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def done(self) -> None:
+        if self.right is not None:
+            self.right.gone("moved away")
+            self._queue.let_go(self._roles)
+            self.right = _NOT_YET
+
+    def drop(self) -> None:
+        """The message was not sent: the end would have gone with it, and is given up."""
+        if self.right is not None:
+            self.right.close()
+            self._queue.let_go(self._roles)
+            self.right = _NOT_YET
+
+    def returned(self, name: int) -> None:
+        super().returned(name)
+        self.undo()
+
+    def undo(self) -> None:
+        right, self.right = self.right, _NOT_YET
+        if right is not None:
+            self._queue.keep(self._roles)
+            with contextlib.suppress(MachError):
+                right.close()
+
+    def __del__(self) -> None:
+        self.undo()
+
+    def __reduce__(self) -> Any:
+        child = Handover.under_way()
+        if child is not None:
+            return _open, child.carry(self)
+        context = sys.modules.get("multiprocessing.context")
+        if context is None or context.get_spawning_popen() is None:
+            raise InvalidArgument(
+                "an end of a data queue travels in a message, or in the arguments of a child, and in no other pickle"
+            )
+        from multiprocessing.reduction import DupFd
+
+        descriptor = self._queue.pack(self._roles)
+        custody.keep_until(descriptor, _Started(context.get_spawning_popen()))
+        travels = DupFd(descriptor)
+        self._queue.let_go(self._roles)
+        return _claim, (travels,)
+
+    def __repr__(self) -> str:
+        return f"<move of the {' and '.join(NAMES[role] for role in self._roles)} of {self._queue!r}>"
+
+
+class _Started:
+    """Whether a process of ``multiprocessing`` has its own copy of what it inherits, or never will."""
+
+    def __init__(self, popen: Any) -> None:
+        self._popen = weakref.ref(popen)
+
+    def __call__(self) -> bool:
+        popen = self._popen()
+        return popen is None or hasattr(popen, "pid")
+
+
+def _open(make: Any, arguments: tuple[Any, ...]) -> DataQueue:
+    right: SendRight = make(*arguments)
+    return right.open_data_queue()
+
+
+def _claim(travels: Any) -> DataQueue:
+    queue = DataQueue.from_fd(travels.detach())
+    # A child of multiprocessing may end without running what atexit has, and forgets the finalizers that it had when it
+    # begins.
+    from multiprocessing import util
+
+    util.register_after_fork(queue, _close_at_its_end)
+    return queue
+
+
+def _close_at_its_end(queue: DataQueue) -> None:
+    from multiprocessing import util
+
+    util.Finalize(None, dataqueue.queue.close_in_order, exitpriority=0)
+
+
+def _settle(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
