@@ -429,6 +429,7 @@ class Ring:
         if not self._find(head, tail):
             return None
         data = memory.take(self._memory, self._entry_at, self._entry_size)
+        self._note(head, tail)
         self._consume(tail)
         return data
 
@@ -446,6 +447,7 @@ class Ring:
             return self.absence
         if self._entry_size <= memory.length(target):
             memory.copy_out(self._memory, self._entry_at, target, self._entry_size)
+            self._note(head, tail)
             self._consume(tail)
         return self._entry_size
 
@@ -459,6 +461,7 @@ class Ring:
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         if not self._find(head, tail):
             return None
+        self._note(head, tail)
         loan = Loan(head, self._entry_at + self._entry_size - self._ring_at)
         view: memoryview = lending.lend(self._memory, self._entry_at, self._entry_size, self, loan, _ended)
         if self._oldest is None:
@@ -499,6 +502,7 @@ class Ring:
         head = self._first()
         tail = memory.load_acquire(self._memory, self._tail_at)  # pairs with the release in _publish
         taken = 0
+        self._note(head, tail)
         # A tail that no sequence of entries reaches would lead round the ring for ever; honest entries of one
         # moment never take more than the ring.
         left = self.capacity
@@ -550,7 +554,6 @@ class Ring:
             self.absence = layout.EMPTY
             return False
         if head <= self.capacity and self._find_at(head):
-            self._note(head, tail)
             return True
         self.absence = layout.CORRUPT
         return False
