@@ -208,12 +208,6 @@ class End:
         if self.peer is not None:
             self.peer.close()
         self._line = None
-        if self.user:
-            # A thread that sleeps here wakes up, and finds the end gone.
-            self._bell.disarm()
-            sleeping.wake(self._bell)
-            with contextlib.suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RD)
         self.sock.close()
 
     # The other side
@@ -408,7 +402,8 @@ class End:
 
     def _sleep(self, wanted: int, nanoseconds: int, begun: int) -> bool:
         if self.role == _PRODUCER:
-            self._wanted.write(wanted)
+            # A wait that ends by itself is not the consumer's to end: what no ring holds is wanted then.
+            self._wanted.write(wanted if nanoseconds < 0 else layout.MAX_QUEUE_SIZE)
         while True:
             if self.closed:
                 raise self.closed_meanwhile()

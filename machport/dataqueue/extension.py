@@ -18,7 +18,7 @@ MAGIC: Final = b"machport"
 PRODUCER: Final = 0
 CONSUMER: Final = 1
 SIGN: Final = (64, 128)  #: who has the end: a generation, and one of the states below; written by its holder
-WANTED: Final = 68  #: bytes that the producer waits for room for; written by it before it arms its bell
+WANTED: Final = 68  #: bytes of room that the producer waits for without end, before it arms its bell
 BELL: Final = (192, 256)  #: the holder sleeps, and how; written by both
 SIZE: Final = 320
 
