@@ -30,6 +30,7 @@ from chaos.processes import Child, descriptors, state_of
 from machport import DataQueue
 from machport.abi.errors import MachError
 from machport.dataqueue import DataQueueMemory, extension, memory
+from machport.dataqueue.handover import carrier_at
 from machport.peer import introduction
 from machport.ring import layout, map_shared
 
@@ -303,6 +304,12 @@ PRODUCE: Final[tuple[Operation, ...]] = (_enqueue, _enqueue_many, _reserve, _wai
 def _open_garbage(chance: random.Random) -> None:
     """Open a carrier; if it brings something like a queue, use that."""
     carrier = _carrier(chance)
+    try:
+        carrier_at(carrier).detach()
+    except MachError:
+        # Not even a socket of that kind: it stays ours.
+        os.close(carrier)
+        return
     with contextlib.suppress(MachError), DataQueue.from_fd(carrier) as queue:
         operations = (PRODUCE if queue.is_producer else ()) + (CONSUME if queue.is_consumer else ())
         kept: list[Any] = []

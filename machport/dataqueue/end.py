@@ -39,8 +39,8 @@ from machport.ring.spinning import after_sleep, spin_ns
 
 _log = logging.getLogger("machport.dataqueue")
 _VIEWS = (
-    "the producer waits for room, and %d entries are still looked at; copy what you keep"
-    " (`for entry in map(bytes, queue)`), let go of its views, or make a larger queue"
+    "the producer of a data queue waits for room, and the room of what was read is held by views (entries still looked"
+    " at: %d); copy what you keep (`for entry in map(bytes, queue)`), let go of its views, or make a larger queue"
 )
 
 NAMES = ("producer", "consumer")
@@ -264,7 +264,8 @@ class End:
         if self.over:
             return True
         sign = self._other_sign.read()
-        if sign == self._known:
+        # Nobody is known by 0, but it is a sign, too: that the first holder has abandoned its end.
+        if sign == self._known and sign != 0:
             line = self._line
             if line is not None and not line.is_slack():
                 return False
@@ -510,6 +511,8 @@ class End:
             self._look_around(self._other_sign.read())
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._event)
+        if self.role == _PRODUCER:
+            self._wanted.write(wanted)
         self._bell.arm(_AT_SOCKET)
         if self.is_ready(wanted) or self.is_over():
             os.eventfd_write(self._event, 1)

@@ -7,11 +7,12 @@ unread, the end is lost, and the holder of the other end sees that.
 from __future__ import annotations
 
 import array
+import operator
 import os
 import socket
 import struct
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Final
 
 from machport.abi import constants as c
@@ -72,7 +73,10 @@ def pack(memory: DataQueueMemory, ends: Sequence[End]) -> int:
 
 
 def arrived(descriptor: int) -> tuple[DataQueueMemory, list[socket.socket | None], list[Peer | None]]:
-    """What waits in a descriptor, which is closed: the memory, and by role the sockets and the other ends' holders.
+    """What waits in a descriptor, which is closed if it is a socket in which something could.
+
+    Returns:
+        The memory; and by role the sockets, and the holders of the other ends.
 
     Raises:
         QueueMisuse: nothing of a queue waits there.
@@ -114,16 +118,24 @@ def arrived(descriptor: int) -> tuple[DataQueueMemory, list[socket.socket | None
         return memory, sockets, peers
 
 
-def _received(descriptor: int) -> tuple[bytes, list[int]]:
+def carrier_at(descriptor: int) -> socket.socket:
+    """The socket in which an end can wait, which owns the descriptor; what is none stays the caller's.
+
+    Raises:
+        QueueMisuse: it is none.
+    """
     try:
-        carrier = socket.socket(fileno=descriptor)
-    except (OSError, ValueError) as error:
-        with suppress(OSError):
-            os.close(descriptor)
+        carrier = socket.socket(fileno=operator.index(descriptor))
+    except (OSError, ValueError, OverflowError) as error:
         raise QueueMisuse(f"descriptor {descriptor} brings no end of a data queue: {error}") from None
-    with carrier:
-        if (carrier.family, carrier.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
-            raise QueueMisuse(f"descriptor {descriptor} brings no end of a data queue: it is another kind of socket")
+    if (carrier.family, carrier.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+        carrier.detach()
+        raise QueueMisuse(f"descriptor {descriptor} brings no end of a data queue: it is another kind of socket")
+    return carrier
+
+
+def _received(descriptor: int) -> tuple[bytes, list[int]]:
+    with carrier_at(descriptor) as carrier:
         try:
             data, ancillary, _, _ = carrier.recvmsg(
                 _HEAD.size + _LABEL_MAX, _CONTROL, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT

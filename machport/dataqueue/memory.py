@@ -57,9 +57,11 @@ def capacity_for(entries: int, size: int) -> int:
     Raises:
         QueueMisuse: a number is negative or the result would not fit into 32 bits.
     """
+    if entries < 0 or size < 0:
+        raise QueueMisuse(f"{entries} entries of {size} bytes do not make a queue: both must be 0 or more")
     capacity = (entries + 1) * (size + layout.ENTRY_HEADER_SIZE)
     terms = (entries + 1, size + layout.ENTRY_HEADER_SIZE, capacity)
-    if entries < 0 or size < 0 or max(terms) > _U32_MAX:
+    if max(terms) > _U32_MAX:
         raise QueueMisuse(
             f"{entries} entries of {size} bytes do not make a queue: ({entries} + 1) x ({size} + 4)"
             " and both its factors must fit into 32 bits"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import operator
 import os
 import sys
 import weakref
@@ -145,6 +146,8 @@ class Room:
         # If somebody keeps an array of it, what they write from now on spoils entries, and no memory of others.
         with contextlib.suppress(BufferError):
             view.release()
+        if end is None and kind is None:
+            raise QueueMisuse("the queue was closed before the block ended, and the entry is lost")
 
 
 class DataQueue:
@@ -171,7 +174,7 @@ class DataQueue:
     _in: Ring
 
     def __init__(self, capacity: int) -> None:
-        self._begin(DataQueueMemory.with_capacity(capacity, extended=True))
+        self._begin(DataQueueMemory.with_capacity(int(operator.index(capacity)), extended=True))
         try:
             producer, consumer = handover.new_sockets()
         except BaseException:
@@ -187,11 +190,13 @@ class DataQueue:
     @classmethod
     def with_entries(cls, entries: int, size: int) -> Self:
         """A queue that always has room for ``entries`` entries of up to ``size`` bytes each (Q37)."""
-        return cls(capacity_for(entries, size))
+        return cls(capacity_for(operator.index(entries), operator.index(size)))
 
     @classmethod
     def from_fd(cls, fd: int) -> Self:
-        """The queue whose end was sent by ``fd``, a descriptor that ``detach`` gave; owned and closed by this call.
+        """The queue whose end was sent by ``fd``, a descriptor that ``detach_producer`` or its like gave.
+
+        It is closed by this call; what is no socket in which an end could wait stays open.
 
         Raises:
             QueueMisuse: it brings no end of a queue, or its end was taken already; the text says what was seen.
@@ -409,7 +414,7 @@ class DataQueue:
         producer = self._producer
         if producer is None or producer.user:
             self._check_producer()
-        checked_size(size)
+        size = checked_size(size)
         if producer.is_over():
             raise producer.ending()
         view: memoryview | None = ring.reserve(size)
@@ -461,6 +466,8 @@ class DataQueue:
         consumer = self._consumer  # kept: a handler or another thread may close the queue meanwhile
         if consumer is None or consumer.user:
             self._check_consumer()
+        if self._step is not None:
+            self._end_step()
         entry = ring.dequeue()
         if entry is None:
             wait_for_entry(consumer, until(timeout))
@@ -497,6 +504,7 @@ class DataQueue:
 
     def dequeue_many(self, limit: int = _MANY, timeout: float | None = None) -> list[bytes]:
         """Take up to ``limit`` entries that are there; wait while there is none.  Raises as ``dequeue``."""
+        limit = operator.index(limit)
         if limit < 1:
             raise InvalidArgument(f"a limit is 1 or more, not {limit}")
         ring = self._in
@@ -701,8 +709,10 @@ class DataQueue:
     def forked(self) -> None:
         """In a forked child: this is the parent's."""
         self._forked = True
-        for end in self._take_out():
+        # First: what a loop of the parent looks at is released next, and gives no room back here.
+        for end in self._ends():
             end.forked()
+        self._take_out()
         self._close_memory()
 
     def _check_producer(self) -> None:
@@ -722,10 +732,9 @@ class DataQueue:
             return ForkedTask(
                 "this data queue is of the process that forked this one; move an end here as an argument instead"
             )
-        return QueueMisuse(
-            f"the {NAMES[role]} of this data queue is not here: "
-            + ("it was closed, or both ends were moved away" if self.closed else "it was moved to another process")
-        )
+        if self.closed:
+            return QueueMisuse("this data queue was closed here, or both ends were moved away")
+        return QueueMisuse(f"the {NAMES[role]} of this data queue is not here: it was moved to another process")
 
     def _in_use(self, end: End) -> QueueMisuse:
         if end.user == memory.this_thread():
@@ -742,8 +751,8 @@ class DataQueue:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it; an exception abandons it, so that nobody takes what was cut off for what has ended."""
-        if kind is None:
+        """Close it; an error abandons it, so that nobody takes what was cut off for what has ended."""
+        if error is None or (isinstance(error, SystemExit) and not error.code):
             self.close()
         else:
             self.abandon()
@@ -885,6 +894,7 @@ def checked_size(size: int) -> int:
     Raises:
         QueueMisuse: it is negative or does not fit into 32 bits.
     """
-    if not 0 <= size <= layout.MAX_QUEUE_SIZE:
+    number = operator.index(size)
+    if not 0 <= number <= layout.MAX_QUEUE_SIZE:
         raise QueueMisuse(f"an entry has 0 to {layout.MAX_ENTRY_SIZE} bytes, not {size}")
-    return size
+    return number

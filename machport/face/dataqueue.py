@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import sys
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
@@ -87,31 +88,69 @@ class DataQueue(dataqueue.DataQueue):
 
     def close(self) -> None:
         """Give up the ends that are here, and let the other one's holder know; what is in the ring stays for it."""
+        self._end_waits(QueueMisuse("the queue was closed while a coroutine waited at it"))
+        super().close()
+
+    def abandon(self) -> None:
+        """Give up the ends that are here because of an error: to the other side that is no orderly end."""
+        self._end_waits(QueueMisuse("the queue was abandoned while a coroutine waited at it"))
+        super().abandon()
+
+    def let_go(self, roles: tuple[int, ...]) -> None:
+        """The ends have left: another process has them, or nobody."""
+        # Whoever waits looks again: at an end that is still here, or it is told that it is not.
+        self._end_waits(None)
+        super().let_go(roles)
+
+    def _end_waits(self, error: QueueMisuse | None) -> None:
+        """Wake the coroutines that wait, while their descriptors are there."""
         while self._awaited:
             descriptor, future = self._awaited.popitem()
             future.get_loop().remove_reader(descriptor)
-            if not future.done():
-                future.set_exception(QueueMisuse("the queue was closed while a coroutine waited at it"))
-        super().close()
+            if error is None:
+                _settle(future)
+            elif not future.done():
+                future.set_exception(error)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> memoryview:
-        """As ``__next__``, while the loop goes on; a cancelled step has taken nothing."""
+        """As ``__next__``, while the loop goes on; a cancelled step has taken nothing.
+
+        A loop that always finds an entry gives way to others every millisecond.
+        """
+        if time.monotonic_ns() - self._gave_way > _TURN:
+            await self._give_way()
         while True:
             try:
-                self._step = self.take_view(timeout=0)
-                return self._step
-            except QueueEmpty:
-                pass
+                try:
+                    self._step = self.take_view(timeout=0)
+                    return self._step
+                except QueueEmpty:
+                    await self.readable()
+                    self._gave_way = time.monotonic_ns()
             except QueueEnded as error:
                 if type(error) is QueueEnded:
                     raise StopAsyncIteration from None
                 raise
-            await self.readable()
+
+    #: When the event loop had its last turn.
+    _gave_way = 0
+
+    async def _give_way(self) -> None:
+        import asyncio
+
+        await asyncio.sleep(0)
+        self._gave_way = time.monotonic_ns()
 
 
+_NO_QUEUE = (
+    "it is an end on its way, and becomes a queue where it arrives; children that are forked get no ends, so let"
+    " multiprocessing start them by spawn or forkserver, or use Task.spawn"
+)
+#: Nanoseconds for which a loop over entries may keep the event loop.
+_TURN = 1_000_000
 #: In the place of the right that stands for an end, until its task is known.
 _NOT_YET: Any = None
 
@@ -198,6 +237,12 @@ class QueueTransfer(Transfer):
         self._queue.let_go(self._roles)
         return _claim, (travels,)
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{self!r} has no {name!r}: {_NO_QUEUE}")
+
+    def __iter__(self) -> Any:
+        raise QueueMisuse(f"{self!r} has no entries: {_NO_QUEUE}")
+
     def __repr__(self) -> str:
         return f"<move of the {' and '.join(NAMES[role] for role in self._roles)} of {self._queue!r}>"
 
@@ -220,15 +265,16 @@ def _open(make: Any, arguments: tuple[Any, ...]) -> DataQueue:
 
 def _claim(travels: Any) -> DataQueue:
     queue = DataQueue.from_fd(travels.detach())
-    # A child of multiprocessing may end without running what atexit has, and forgets the finalizers that it had when it
-    # begins.
+    # A child of multiprocessing that was forked forgets, when it begins, the finalizers that it had.
     from multiprocessing import util
 
+    _close_at_its_end(queue)
     util.register_after_fork(queue, _close_at_its_end)
     return queue
 
 
 def _close_at_its_end(queue: DataQueue) -> None:
+    """While multiprocessing still knows whether the child ends by an error, which is no orderly end."""
     from multiprocessing import util
 
     util.Finalize(None, dataqueue.queue.close_in_order, exitpriority=0)

@@ -7,6 +7,7 @@ a message or a child, and if it is a send-once right by sending; after that it r
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -288,9 +289,16 @@ class SendRight(Right):
             QueueMisuse: it brings none, or the end was taken already.
             InvalidRight: it stands for no open file at all.
         """
+        from machport.dataqueue.handover import carrier_at
         from machport.face.dataqueue import DataQueue
 
-        queue = DataQueue.from_fd(self.open_file())
+        descriptor = self.open_file()
+        try:
+            carrier = carrier_at(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        queue = DataQueue.from_fd(carrier.detach())
         self.close()
         return queue
 

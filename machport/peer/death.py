@@ -31,8 +31,13 @@ class Death:
         when: when its end was noticed here, in seconds since the epoch.
     """
 
-    def __init__(self, pid: int, label: str, pidfd: int) -> None:
-        """Take a pidfd over, which is closed as soon as there is nothing more to ask; -1 for none."""
+    def __init__(self, pid: int, label: str, pidfd: int, *, dead: bool = False) -> None:
+        """Take a pidfd over, which is closed as soon as there is nothing more to ask; -1 for none.
+
+        Args:
+            dead: it is known to be dead, whatever the pidfd says by now.
+        """
+        self._dead = dead or pidfd < 0
         self.pid = pid
         self.label = label
         self.when = time.time()
@@ -74,7 +79,7 @@ class Death:
         return self._status
 
     def _has_ended(self) -> bool:
-        if self._pidfd < 0:
+        if self._dead or self._pidfd < 0:
             return True
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
@@ -90,6 +95,8 @@ class Death:
         self._close()
 
     def __str__(self) -> str:
+        if not self.pid and not self.label:
+            return "nobody had it"
         who = f"process {self.pid}" + (f" ({self.label})" if self.label else "")
         number, code = self.signal, self.exit_code
         if number is not None:
@@ -98,7 +105,7 @@ class Death:
             return f"{who} was killed by signal {number}"
         if code is not None:
             return f"{who} exited with {code}"
-        return f"{who} is gone, and the system has not said why" if self._has_ended() else f"{who} lives"
+        return f"{who} has ended, and the system has not said how" if self._has_ended() else f"{who} lives"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"

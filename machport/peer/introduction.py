@@ -83,7 +83,8 @@ class Peer:
 
     def death(self) -> Death:
         """What is known of its end, as of now."""
-        return Death(self.pid, self.label, os.dup(self._pidfd) if self._pidfd >= 0 else -1)
+        dead = self.is_dead()
+        return Death(self.pid, self.label, os.dup(self._pidfd) if self._pidfd >= 0 else -1, dead=dead)
 
     def close(self) -> None:
         """Let go of the pidfd."""
@@ -98,6 +99,9 @@ class Peer:
 
     def __str__(self) -> str:
         return f"process {self.pid}" + (f" ({self.label})" if self.label else "")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
 
 
 def new_pair() -> tuple[socket.socket, socket.socket]:

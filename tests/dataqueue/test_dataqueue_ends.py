@@ -13,7 +13,7 @@ import pytest
 from actors import PATIENCE
 from queue_actors import Holder, Waiter, bell, descriptors, is_readable, maps, until, until_asleep
 
-from machport.abi.errors import ForkedTask, InvalidArgument, PeerDied, QueueEnded, QueueFull, QueueMisuse
+from machport.abi.errors import ForkedTask, InvalidArgument, PeerDied, QueueEmpty, QueueEnded, QueueFull, QueueMisuse
 from machport.dataqueue import DataQueue, extension
 
 CAPACITY = 100
@@ -72,14 +72,28 @@ def test_an_end_arrives_once(queue: DataQueue) -> None:
 
 def test_what_brings_no_end_is_refused_and_closed() -> None:
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    stream, also = socket.socketpair()
-    with one, other, stream, also:
+    with other:
         other.send(b"something else")
-        for descriptor in (os.dup(one.fileno()), os.dup(stream.fileno()), os.open("/dev/null", os.O_RDONLY)):
+        descriptor = one.detach()
+        with pytest.raises(QueueMisuse):
+            DataQueue.from_fd(descriptor)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+def test_a_descriptor_in_which_no_end_could_wait_stays_open() -> None:
+    """A number that was mistyped costs nobody a file."""
+    stream, other = socket.socketpair()
+    with stream, other, open(os.devnull) as file:
+        for descriptor in (stream.fileno(), file.fileno()):
             with pytest.raises(QueueMisuse):
                 DataQueue.from_fd(descriptor)
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                os.fstat(descriptor)
+            os.fstat(descriptor)
+    for number in (-1, 1 << 20, 1 << 40):
+        with pytest.raises(QueueMisuse):
+            DataQueue.from_fd(number)
+    with pytest.raises(TypeError):
+        DataQueue.from_fd(None)  # type: ignore[arg-type]
 
 
 def test_an_end_whose_entry_is_still_looked_at_does_not_leave(queue: DataQueue) -> None:
@@ -434,6 +448,70 @@ def test_a_forked_child_is_told_clearly_and_its_parent_is_unharmed(queue: DataQu
         assert not consumer.data_available()
         producer.enqueue(b"after")
         assert consumer.dequeue(PATIENCE) == b"after"
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["both ends here", "consumer alone"])
+def test_a_forked_child_gives_no_room_back_that_a_loop_of_its_parent_looks_at(queue: DataQueue, split: bool) -> None:
+    """Q21, T1: the child's part of the loop is over, and the parent's goes on."""
+    queue.enqueue(b"first")
+    other = DataQueue.from_fd(queue.detach_producer()) if split else queue
+    entry = next(queue)
+    before = queue.memory.ring.head
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (queue.memory.ring.head, queue.statistics().lent, bytes(entry)) == (before, 1, b"first")
+    other.enqueue(b"second")
+    assert bytes(next(queue)) == b"second"
+    other.close()
+
+
+@pytest.mark.parametrize("expose", [False, True], ids=["bell", "socket"])
+def test_a_child_that_another_thread_forks_leaves_the_thread_that_waits_alone(expose: bool) -> None:
+    """T1, T15: neither the bell that the parent has armed nor the socket that it shares is the child's to touch."""
+    with DataQueue(CAPACITY) as queue, DataQueue.from_fd(queue.detach_producer()) as producer:
+        if expose:
+            queue.fileno()
+        waiter = Waiter(queue.dequeue)
+        until_asleep(queue, CONSUMER)
+        before = bell(queue, CONSUMER)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert bell(queue, CONSUMER) == before
+        producer.enqueue(b"entry")
+        assert waiter.finish() == b"entry"
+        with pytest.raises(QueueEmpty):
+            queue.dequeue(timeout=0)
+
+
+def test_a_child_that_is_forked_with_an_entry_in_hand_does_not_end_its_parents_queue(queue: DataQueue) -> None:
+    """T1, Q21."""
+    with DataQueue.from_fd(queue.detach_producer()) as producer:
+        producer.enqueue(b"entry")
+        with queue.peek():
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with pytest.raises(QueueEmpty):
+            queue.dequeue(timeout=0)
+
+
+@pytest.mark.parametrize("role", [PRODUCER, CONSUMER], ids=["producer", "consumer"])
+def test_an_end_that_came_back_and_was_then_abandoned_is_over(queue: DataQueue, role: int) -> None:
+    """T8: the sign of an end that its first holder has abandoned is 0, which is nobody's that is known."""
+    with DataQueue.from_fd(detach(queue, 1 - role)) as other:
+        assert other.peer is not None
+        descriptor = queue.pack((role,))
+        assert other.peer is not None  # it sees that the end is on its way
+        os.close(descriptor)
+        queue.keep((role,))
+        queue.abandon()
+        with pytest.raises(PeerDied, match="was forgotten without being closed"):
+            other.dequeue(timeout=0) if role == PRODUCER else other.enqueue(b"nobody reads this", timeout=0)
 
 
 def test_a_main_thread_that_ends_is_no_death(queue: DataQueue) -> None:

@@ -219,11 +219,29 @@ def test_who_waits_for_room_that_it_holds_itself_is_not_let_wait_for_ever(
     waiter = Waiter(lambda: producer.enqueue(b"next"))
     until_asleep(consumer, PRODUCER)
     monkeypatch.setattr("threading.active_count", lambda: 1)
-    with pytest.raises(QueueMisuse, match="wait for ever: the producer waits for room, and 1 entries are still looked"):
+    with pytest.raises(QueueMisuse, match="wait for ever: the producer of a data queue waits for room"):
         consumer.dequeue()
     del view
     waiter.finish()
     assert consumer.dequeue() == b"next"
+
+
+def test_a_producer_that_waited_for_more_once_is_not_waited_for_by_who_looks_at_entries(
+    split: tuple[DataQueue, DataQueue],
+) -> None:
+    """T15, Q34: its descriptor says what it wants by now, and there is room for that."""
+    producer, consumer = split
+    producer.enqueue(bytes(HALF))
+    producer.enqueue(bytes(HALF))
+    waiter = Waiter(lambda: producer.enqueue(bytes(HALF)))
+    until_asleep(producer, PRODUCER)
+    consumer.dequeue_many()
+    waiter.finish()
+    producer.enqueue(bytes(20))
+    kept = [consumer.take_view(), consumer.take_view()]
+    assert is_readable(producer.room_fileno(1))
+    assert not consumer._ends()[0]._producer_wants_more()
+    del kept
 
 
 def test_another_thread_can_let_go_of_what_the_producer_waits_for(split: tuple[DataQueue, DataQueue]) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext, SpawnContext
+from typing import Any
 
 import pytest
 from actors import PATIENCE, Client
@@ -41,6 +43,11 @@ def count_and_fail(queue: DataQueue, number: int) -> None:
     count(queue, number)
     os.close(2)
     raise ValueError("a child that fails")
+
+
+def count_and_leave(queue: DataQueue, number: int) -> None:
+    count(queue, number)
+    sys.exit(3)
 
 
 def echo(source: DataQueue, target: DataQueue) -> None:
@@ -402,11 +409,97 @@ def test_a_loop_is_told_of_a_death(task: machport.Task, queue: DataQueue) -> Non
     asyncio.run(main())
 
 
+def test_a_loop_that_waits_ends_when_the_producer_closes(queue: DataQueue) -> None:
+    """As a loop that does not wait: an orderly end is no error."""
+
+    async def main() -> None:
+        with DataQueue.from_fd(queue.detach_producer()) as producer:
+            step = asyncio.ensure_future(anext(queue))
+            await asyncio.sleep(0)
+            producer.close()
+            with pytest.raises(StopAsyncIteration):
+                await asyncio.wait_for(step, PATIENCE)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abandon", "detach"])
+def test_a_coroutine_that_waits_at_an_end_that_goes_is_told(queue: DataQueue, how: str) -> None:
+    """T15: however the end goes, nobody waits at a descriptor that is not there any more."""
+
+    async def main() -> None:
+        with DataQueue.from_fd(queue.detach_producer()):
+            wait = asyncio.ensure_future(queue.readable())
+            await asyncio.sleep(0)
+            if how == "detach":
+                os.close(queue.detach_consumer())
+            else:
+                getattr(queue, how)()
+            with pytest.raises(machport.QueueMisuse):
+                await asyncio.wait_for(wait, PATIENCE)
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_that_waits_goes_on_when_the_other_end_moves_away(queue: DataQueue) -> None:
+    """T15: its own end is still here."""
+
+    async def main() -> None:
+        wait = asyncio.ensure_future(queue.readable())
+        await asyncio.sleep(0)
+        with DataQueue.from_fd(queue.detach_producer()) as producer:
+            await asyncio.sleep(0)
+            producer.enqueue(b"entry")
+            await asyncio.wait_for(wait, PATIENCE)
+        assert queue.dequeue(timeout=0) == b"entry"
+
+    asyncio.run(main())
+
+
 def test_loading_the_package_does_not_load_data_queues() -> None:
     """``import machport`` is fast."""
     import subprocess
-    import sys
 
     program = "import sys, machport; print('machport.dataqueue' in sys.modules, machport.DataQueue.__name__)"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["False", "DataQueue"]
+
+
+def test_a_loop_that_always_finds_an_entry_gives_way(queue: DataQueue) -> None:
+    """Others have their turns, and it can be cancelled."""
+
+    async def take() -> None:
+        async for _ in queue:
+            queue.enqueue(b"entry")
+
+    async def main() -> None:
+        queue.enqueue(b"entry")
+        taking = asyncio.ensure_future(take())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=("spawn", "forkserver"))
+@pytest.mark.parametrize("work", [count_and_fail, count_and_leave])
+def test_a_process_of_multiprocessing_that_fails_does_not_end_in_order(
+    queue: DataQueue, context: Context, work: Callable[[DataQueue, int], None]
+) -> None:
+    process = context.Process(target=work, args=(queue.move_producer(), 3))
+    process.start()
+    taken, _ = drained(queue)
+    assert taken == numbers(3)
+    process.join(PATIENCE)
+
+
+def test_a_forked_child_is_told_that_it_has_a_move_and_no_queue(queue: DataQueue) -> None:
+    """A7: what is not pickled does not arrive."""
+    transfer: Any = queue.move_producer()
+    with pytest.raises(AttributeError, match="spawn or forkserver"):
+        transfer.enqueue(b"")
+    with pytest.raises(machport.QueueMisuse, match="spawn or forkserver"):
+        iter(transfer)

@@ -78,7 +78,7 @@ def test_what_is_not_known_yet_may_be_known_later() -> None:
 def test_of_a_death_without_a_pidfd_nothing_more_is_known() -> None:
     death = Death(5, "", -1)
     assert (death.signal, death.exit_code) == (None, None)
-    assert repr(death) == "<Death process 5 is gone, and the system has not said why>"
+    assert repr(death) == "<Death process 5 has ended, and the system has not said how>"
 
 
 def test_a_peer_is_dead_when_its_process_is_be_it_collected_or_not() -> None:
