@@ -46,9 +46,10 @@ test-asan: $(SANITIZED)/ready
 
 # The sanitizer of undefined behaviour is linked into each module: as a library it takes some of its functions from that
 # of addresses, and writes no file.
-$(SANITIZED)/ready: $(VENV)/ready $(shell find machport -name '*.py' -o -name '*.pxd')
+$(SANITIZED)/ready: $(VENV)/ready $(shell find machport chaos -name '*.py' -o -name '*.pxd')
 	MACHPORT_SANITIZE=address,undefined LDFLAGS="-static-libubsan -Wl,--exclude-libs,ALL" PYTHONWARNINGS=ignore \
 		$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(SANITIZED)/site .
+	cp -r chaos $(SANITIZED)/site/
 	touch $@
 
 # Everything that docs/benchmarks.md has, or FIGURES="roundtrip death".

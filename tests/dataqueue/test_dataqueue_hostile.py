@@ -23,13 +23,15 @@ from pathlib import Path
 
 import pytest
 
+import chaos
 from machport import DataQueue
 from machport.abi.errors import LimitReached, MachError, PeerDied, QueueEmpty, QueueMisuse, TimedOut
 from machport.dataqueue import DataQueueMemory, extension, handover
 from machport.peer import introduction, lifeline
 from machport.ring import layout
 
-PROJECT = Path(__file__).parents[2]
+#: Where the machport under test is imported from, and chaos with it.
+PROJECT = Path(chaos.__file__).parents[1]
 CAPACITY = 1000
 SO_PASSPIDFD = 76
 MAGIC = b"machport-queue-1"

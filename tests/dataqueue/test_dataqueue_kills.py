@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import chaos
 from chaos.processes import Words
 from machport import DataQueue
 from machport.abi.errors import (
@@ -33,7 +34,8 @@ from machport.dataqueue import extension
 from machport.peer import introduction
 
 SCENES = Path(__file__).with_name("queue_scenes.py")
-PROJECT = Path(__file__).parents[2]
+#: Where the machport under test is imported from, and chaos with it.
+PROJECT = Path(chaos.__file__).parents[1]
 PATIENCE = 30.0
 PRODUCER, CONSUMER = extension.PRODUCER, extension.CONSUMER
 
