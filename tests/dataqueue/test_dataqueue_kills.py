@@ -45,7 +45,7 @@ def play(scene: str, number: int = 0) -> str:
     run = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "ignore::ResourceWarning", str(SCENES), scene, str(number)],
         cwd=PROJECT,
-        env={"PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         timeout=60,
