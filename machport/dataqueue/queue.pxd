@@ -10,19 +10,22 @@ from machport.ring.queue cimport Ring
 
 cdef class DataQueue
 
-@cython.final
-cdef class Look:
+cdef class Block:
     cdef DataQueue _queue
     cdef int64_t _nanoseconds
     cdef object _view
+
+    cdef DataQueue _open(self)
+    cdef DataQueue _close(self)
+    cdef object _release(self)
+
+@cython.final
+cdef class Look(Block):
     cdef object _anchor
 
 @cython.final
-cdef class Room:
-    cdef DataQueue _queue
+cdef class Room(Block):
     cdef object _size
-    cdef int64_t _nanoseconds
-    cdef object _view
 
 cdef class DataQueue:
     cdef object __weakref__

@@ -75,19 +75,41 @@ class Statistics(NamedTuple):
     refusals: int
 
 
-class Look:
-    """The next entry in place, for the length of a ``with`` block: what ``peek`` gives."""
+class Block:
+    """A view of an entry for the length of a ``with`` block, once."""
 
     def __init__(self, queue: DataQueue, nanoseconds: int) -> None:
         self._queue = queue
         self._nanoseconds = nanoseconds
         self._view: memoryview = _NONE
-        self._anchor: object = None
+
+    def _open(self) -> DataQueue:
+        if self._queue is None:
+            raise QueueMisuse("this block is over; ask for a new one")
+        return self._queue
+
+    def _close(self) -> DataQueue:
+        queue = self._open()
+        self._queue = _NONE
+        return queue
+
+    def _release(self) -> None:
+        """End the view, unless an array of it is kept."""
+        view, self._view = self._view, _NONE
+        with contextlib.suppress(BufferError):
+            view.release()
+
+
+class Look(Block):
+    """The next entry in place: what ``peek`` gives.
+
+    If an array still looks at it when the block ends, its room is given back when that is gone.
+    """
+
+    _anchor: object
 
     def __enter__(self) -> memoryview:
-        queue = self._queue
-        if queue is None:
-            raise QueueMisuse("this block is over; ask for a new one")
+        queue = self._open()
         self._view = queue._lend(self._nanoseconds)
         # Keeps the entry until the block ends, whatever becomes of the view there.
         self._anchor = self._view.obj
@@ -98,54 +120,45 @@ class Look:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        queue, self._queue = self._queue, _NONE
-        if queue is None:
-            raise QueueMisuse("this block is over; ask for a new one")
+        queue = self._close()
         queue._in_hands = False
         end = queue._consumer
         if end is not None:
             end.user = 0
             if kind is not None:
                 end.ring.put_back()
-        view, self._view, self._anchor = self._view, _NONE, None
-        # If an array still looks at it, the room is given back when that is gone.
-        with contextlib.suppress(BufferError):
-            view.release()
+        self._anchor = None
+        self._release()
 
 
-class Room:
-    """Room for an entry that is written in place, for the length of a ``with`` block: what ``reserve`` gives."""
+class Room(Block):
+    """Room for an entry that is written in place: what ``reserve`` gives.
+
+    Who keeps an array of it and writes there later spoils entries, and no memory of others.
+    """
 
     def __init__(self, queue: DataQueue, size: int, nanoseconds: int) -> None:
-        self._queue = queue
+        super().__init__(queue, nanoseconds)
         self._size = size
-        self._nanoseconds = nanoseconds
-        self._view: memoryview = _NONE
 
     def __enter__(self) -> memoryview:
-        if self._queue is None:
-            raise QueueMisuse("this block is over; ask for a new one")
-        self._view = self._queue._reserve(self._size, self._nanoseconds)
-        self._queue._producer.user = memory.this_thread()
-        self._queue._reserved = True
+        queue = self._open()
+        self._view = queue._reserve(self._size, self._nanoseconds)
+        queue._producer.user = memory.this_thread()
+        queue._reserved = True
         return self._view
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        queue, self._queue = self._queue, _NONE
-        if queue is None:
-            raise QueueMisuse("this block is over; ask for a new one")
+        queue = self._close()
         queue._reserved = False
         end = queue._producer
         if end is not None:
             end.user = 0
             if kind is None:
                 end.published(end.ring.commit())
-        view, self._view = self._view, _NONE
-        # If somebody keeps an array of it, what they write from now on spoils entries, and no memory of others.
-        with contextlib.suppress(BufferError):
-            view.release()
+        self._release()
         if end is None and kind is None:
             raise QueueMisuse("the queue was closed before the block ended, and the entry is lost")
 
