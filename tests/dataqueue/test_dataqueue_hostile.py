@@ -44,7 +44,7 @@ def test_whatever_a_hostile_process_does_every_operation_returns_data_or_a_mach_
     run = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-m", "chaos", "scribble", "--seconds", "2.5", "--seed", "1"],
         cwd=PROJECT,
-        env={"PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         timeout=100,
