@@ -22,7 +22,7 @@ TRAP_PATH = [
     "machport/abi/traps.py",
     *(f"machport/client/{name}.py" for name in ("calls", "channel", "connection")),
     *(f"machport/server/{name}.py" for name in ("connection", "dispatch", "traps")),
-    *(f"machport/face/{name}.py" for name in ("closing", "message", "rights", "task")),
+    *(f"machport/face/{name}.py" for name in ("blocking", "closing", "message", "rights", "task")),
 ]
 KERNEL = [
     "machport/abi/message.py",

@@ -38,19 +38,18 @@ from machport.abi.errors import (
     ServerDied,
     TimedOut,
 )
+from machport.face.blocking import PortDestroyedNotification, PortSet, ReceiveRight, SendRight, Task, task_self
 from machport.face.message import (
     DeadNameNotification,
     Message,
     NoSendersNotification,
     Notification,
     PortDeletedNotification,
-    PortDestroyedNotification,
     SendOnceNotification,
     SendPossibleNotification,
 )
-from machport.face.rights import DeadName, PortSet, ReceiveRight, Right, SendOnceRight, SendRight, Transfer
+from machport.face.rights import DeadName, Right, SendOnceRight, Transfer
 from machport.face.spawn import Child
-from machport.face.task import Task, task_self
 
 __all__ = [
     "AlreadyExists",

@@ -18,9 +18,9 @@ from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument, MachError, QueueEmpty, QueueEnded, QueueMisuse
 from machport.dataqueue import custody, extension
 from machport.dataqueue.end import NAMES
-from machport.face.rights import SendRight, Transfer, require
+from machport.face.rights import AnySendRight, Transfer, require
 from machport.face.spawn import Handover
-from machport.face.task import Task
+from machport.face.task import AnyTask
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -40,7 +40,7 @@ class DataQueue(dataqueue.DataQueue):
         """Let the consuming end go, as ``move_producer``."""
         return QueueTransfer(self, (extension.CONSUMER,))
 
-    def set_notification_port(self, port: SendRight | None) -> None:
+    def set_notification_port(self, port: AnySendRight | None) -> None:
         """Producer: send an empty message to ``port`` whenever the consumer may have found the queue empty (Q27).
 
         The port should have a queue limit of 1, so that one message is pending at most, however many entries were added
@@ -51,7 +51,7 @@ class DataQueue(dataqueue.DataQueue):
             QueueMisuse: the producing end is not here.
         """
         if port is not None:
-            require(SendRight, port, "port")
+            require(AnySendRight, port, "port")
             name = port.name
         self.notify_by(None if port is None else Notifier(port).send)
         self.memory.set_notification_port(c.MACH_PORT_NULL if port is None else name)
@@ -158,13 +158,14 @@ _NOT_YET: Any = None
 class Notifier:
     """Sends the notification of a queue."""
 
-    def __init__(self, port: SendRight) -> None:
+    def __init__(self, port: AnySendRight) -> None:
         self._port = port
 
     def send(self) -> bool:
         """Whether a message was queued; False if one is pending already, or the port is gone."""
         try:
-            self._port.send(timeout=0)
+            port, copy = self._port, c.MACH_MSG_TYPE_COPY_SEND
+            port.task.send(port.name, copy, b"", 0, (), (), None, 0)
         except MachError:
             return False
         return True
@@ -181,7 +182,7 @@ class QueueTransfer(Transfer):
         self.disposition = c.MACH_MSG_TYPE_MOVE_SEND
         self.right = _NOT_YET
 
-    def prepare(self, task: Task) -> None:
+    def prepare(self, task: AnyTask) -> None:
         if self.right is not None:
             raise InvalidArgument(f"{self!r} is on its way already, or twice in one message", task=task.label)
         descriptor = self._queue.pack(self._roles)
@@ -259,7 +260,7 @@ class _Started:
 
 
 def _open(make: Any, arguments: tuple[Any, ...]) -> DataQueue:
-    right: SendRight = make(*arguments)
+    right: AnySendRight = make(*arguments)
     return right.open_data_queue()
 
 

@@ -8,7 +8,7 @@ cimport machport.abi.words as w
 from machport.abi.message cimport round_up
 from machport.abi.words cimport Address
 from machport.face.closing cimport Closing
-from machport.face.rights cimport DeadName, Right, SendOnceRight, SendRight, received_right
+from machport.face.rights cimport AnySendRight, DeadName, Right, SendOnceRight, received_right
 
 cdef class Message(Closing):
     cdef object __weakref__

@@ -17,10 +17,10 @@ from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument, MachErro
 from machport.abi.message import Parsed, round_up
 from machport.abi.traps import Buffer
 from machport.face.closing import Closing
-from machport.face.rights import DeadName, ReceiveRight, Right, SendOnceRight, SendRight, Transfer, received_right
+from machport.face.rights import AnyReceiveRight, AnySendRight, DeadName, Right, SendOnceRight, Transfer, received_right
 
 if TYPE_CHECKING:
-    from machport.face.task import Task
+    from machport.face.task import AnyTask
 
 _LENGTH_SIZE = 4
 #: What the kernel says it is, as the sender of its notifications (N62).
@@ -65,7 +65,7 @@ class Message(Closing):
         "task",
     )
 
-    def begin(self, task: Task, buffer: Buffer, size: int, memory: Sequence[Buffer]) -> Message:
+    def begin(self, task: AnyTask, buffer: Buffer, size: int, memory: Sequence[Buffer]) -> Message:
         """Take the message apart that came in ``buffer``: ``size`` bytes, and its audit trailer behind them."""
         at, tail = w.address(buffer), round_up(size)
         bits = w.u32(at, 0)
@@ -122,7 +122,7 @@ class Message(Closing):
     @property
     def expects_reply(self) -> bool:
         """Whether somebody waits for an answer that has not been given."""
-        return isinstance(self.reply_right, SendOnceRight | SendRight) and not self.reply_right.closed
+        return isinstance(self.reply_right, SendOnceRight | AnySendRight) and not self.reply_right.closed
 
     def reply(
         self,
@@ -143,11 +143,14 @@ class Message(Closing):
         if right is None:
             raise DeadPort("whoever asked does not wait any more", call="reply", task=self.task.label)
         number = (self.id + 100) & 0xFFFFFFFF if id is None else id
-        right.send(body, id=number, rights=rights, memory=memory)
-        if isinstance(right, SendRight):
-            right.close()
+        if isinstance(right, SendOnceRight):
+            right.send(body, id=number, rights=rights, memory=memory)
+            return
+        copy, timeout = c.MACH_MSG_TYPE_COPY_SEND, self.task.reply_timeout
+        self.task.send(right.name, copy, body, number, rights, memory, None, timeout)
+        right.close()
 
-    def open_reply_right(self) -> SendOnceRight | SendRight | None:
+    def open_reply_right(self) -> SendOnceRight | AnySendRight | None:
         """The right that an answer goes by; None if whoever asked is gone.
 
         Raises:
@@ -157,7 +160,7 @@ class Message(Closing):
         right = self.reply_right
         if isinstance(right, DeadName):
             return None
-        if not isinstance(right, SendOnceRight | SendRight):
+        if not isinstance(right, SendOnceRight | AnySendRight):
             raise InvalidArgument(
                 f"{type(self).__name__} {self.id} was sent, not called, and nobody waits; look at expects_reply",
                 task=self.task.label,
@@ -227,7 +230,7 @@ class SendPossibleNotification(Notification):
         return self.word
 
 
-class PortDestroyedNotification(Notification):
+class AnyPortDestroyedNotification(Notification):
     """The receive right that would have been destroyed, with its queue and its senders."""
 
     __slots__ = ()
@@ -235,14 +238,14 @@ class PortDestroyedNotification(Notification):
     msgh_id = c.MACH_NOTIFY_PORT_DESTROYED
 
     @property
-    def right(self) -> ReceiveRight:
+    def right(self) -> AnyReceiveRight:
         """The receive right, now of this task.
 
         Raises:
             ClosedRight: the port died on the way.
         """
         right = self.rights[0] if self.rights else None
-        if not isinstance(right, ReceiveRight):
+        if not isinstance(right, AnyReceiveRight):
             raise ClosedRight("the port died on the way", task=self.task.label)
         return right
 
@@ -292,7 +295,7 @@ _NOTIFICATIONS: dict[int, type[Notification]] = {
     for kind in (
         PortDeletedNotification,
         SendPossibleNotification,
-        PortDestroyedNotification,
+        AnyPortDestroyedNotification,
         NoSendersNotification,
         SendOnceNotification,
         DeadNameNotification,
@@ -300,7 +303,7 @@ _NOTIFICATIONS: dict[int, type[Notification]] = {
 }
 
 
-def received_message(task: Task, buffer: Buffer, memory: Sequence[Buffer]) -> Message:
+def received_message(task: AnyTask, buffer: Buffer, memory: Sequence[Buffer]) -> Message:
     """The object for a received buffer with its audit trailer.
 
     Raises:
@@ -319,5 +322,7 @@ def received_message(task: Task, buffer: Buffer, memory: Sequence[Buffer]) -> Me
         and not any(w.part(buffer, tail + w.AUDIT_AT, tail + w.AUDIT_END))
     ):
         kind = _NOTIFICATIONS.get(w.u32(at, 20), Message)
+        if kind is AnyPortDestroyedNotification:
+            kind = task.port_destroyed_kind
     message = kind.__new__(kind)
     return message.begin(task, buffer, size, memory)

@@ -13,7 +13,7 @@ cdef class Right(Closing):
     cdef public int64_t _name
     cdef public object _gone
 
-    cdef _check_there(self)
+    cpdef _check_there(self)
     cpdef object name_in(self, object task)
     cpdef move(self)
 
@@ -25,7 +25,7 @@ cdef class Transfer:
     cpdef undo(self)
     cpdef done(self)
 
-cdef class SendRight(Right):
+cdef class AnySendRight(Right):
     pass
 
 cdef class SendOnceRight(Right):
@@ -34,13 +34,13 @@ cdef class SendOnceRight(Right):
 cdef class DeadName(Right):
     pass
 
-cdef class Receiver(Right):
+cdef class AnyReceiver(Right):
     pass
 
-cdef class ReceiveRight(Receiver):
+cdef class AnyReceiveRight(AnyReceiver):
     pass
 
-cdef class PortSet(Receiver):
+cdef class AnyPortSet(AnyReceiver):
     pass
 
 @cython.locals(right=Right)

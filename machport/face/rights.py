@@ -6,20 +6,18 @@ a message or a child, and if it is a send-once right by sending; after that it r
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from machport.abi import constants as c
-from machport.abi.errors import ClosedRight, DaemonLost, DeadPort, InvalidArgument, InvalidName, InvalidRight, MachError
+from machport.abi.errors import ClosedRight, DaemonLost, InvalidArgument, InvalidRight, MachError
 from machport.abi.status import PortStatus
 from machport.face.closing import Closing
 
 if TYPE_CHECKING:
     from machport.face.dataqueue import DataQueue
-    from machport.face.message import Message
-    from machport.face.task import Task
+    from machport.face.task import AnyTask
 
 
 _Kind = TypeVar("_Kind", bound="Right")
@@ -33,7 +31,7 @@ class Right(Closing):
 
     __slots__ = ("__weakref__", "_gone", "_name", "task")
 
-    def __init__(self, task: Task, name: int) -> None:
+    def __init__(self, task: AnyTask, name: int) -> None:
         self.task = task
         self._name = name
         self._gone = ""
@@ -56,7 +54,7 @@ class Right(Closing):
                 name=self._name,
             )
 
-    def name_in(self, task: Task) -> int:
+    def name_in(self, task: AnyTask) -> int:
         """The right's name, as an argument of a call of ``task``.
 
         Raises:
@@ -109,7 +107,7 @@ class Right(Closing):
         """Whether the port has died, so that the name is a dead name."""
         return bool(self.task.calls.mach_port_type(self.task.name, self.name) & c.MACH_PORT_TYPE_DEAD_NAME)
 
-    def request_dead_name(self, notify: ReceiveRight | None) -> SendOnceRight | None:
+    def request_dead_name(self, notify: AnyReceiveRight | None) -> SendOnceRight | None:
         """Ask for a dead-name notification when the port dies, at once if it is dead; None cancels.
 
         If the name is freed before, a port-deleted notification comes instead.
@@ -119,13 +117,13 @@ class Right(Closing):
         """
         return self._request(c.MACH_NOTIFY_DEAD_NAME, 1, notify)
 
-    def _request(self, variant: int, sync: int, notify: ReceiveRight | None) -> SendOnceRight | None:
+    def _request(self, variant: int, sync: int, notify: AnyReceiveRight | None) -> SendOnceRight | None:
         previous = self.task.calls.mach_port_request_notification(
             self.task.name,
             self.name,
             variant,
             sync,
-            c.MACH_PORT_NULL if notify is None else require(ReceiveRight, notify, "notify").name_in(self.task),
+            c.MACH_PORT_NULL if notify is None else require(AnyReceiveRight, notify, "notify").name_in(self.task),
             c.MACH_MSG_TYPE_MAKE_SEND_ONCE,
         )
         if previous in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD):
@@ -162,7 +160,7 @@ class Transfer:
         self.right = right
         self.disposition = disposition
 
-    def prepare(self, task: Task) -> None:
+    def prepare(self, task: AnyTask) -> None:
         """The right is about to leave ``task``; what stands for it is made now if it is not a right by itself."""
 
     def undo(self) -> None:
@@ -199,8 +197,8 @@ class Transfer:
         return f"<{'move' if self.moves else 'copy'} of {self.right!r}>"
 
 
-class SendRight(Right):
-    """The right to send any number of messages to a port."""
+class AnySendRight(Right):
+    """The right to send any number of messages to a port, as far as nothing of it waits."""
 
     kind = c.MACH_PORT_RIGHT_SEND
     type_name = "send right"
@@ -212,71 +210,10 @@ class SendRight(Right):
         self._check_there()
         return Transfer(self, c.MACH_MSG_TYPE_COPY_SEND)
 
-    def duplicate(self) -> SendRight:
+    def duplicate(self) -> Self:
         """Another object for the same right: one more user reference."""
         self.task.calls.mach_port_mod_refs(self.task.name, self.name, c.MACH_PORT_RIGHT_SEND, 1)
-        return SendRight(self.task, self.name)
-
-    def send(
-        self,
-        body: bytes | bytearray | memoryview = b"",
-        *,
-        id: int = 0,
-        rights: Sequence[Transfer] = (),
-        memory: Sequence[bytes] = (),
-        reply_to: ReceiveRight | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        """Send a message; waits while the port's queue is full.
-
-        If a signal handler raises meanwhile, the message has been sent, or is destroyed with the rights in it.
-
-        Args:
-            body: inline data of any length.
-            rights: what goes along, each as ``right.move()`` or ``right.copy()``.
-            memory: larger regions that go out of line.
-            reply_to: a port of this task; the message carries a send-once right to it.
-            timeout: seconds to wait for room in the queue, None for as long as it takes.
-
-        Raises:
-            DeadPort: the port is dead.
-            TimedOut: the queue stayed full; the rights are back.
-        """
-        disposition = c.MACH_MSG_TYPE_COPY_SEND
-        self.task.send(self.name, disposition, body, id, rights, memory, reply_to, timeout)
-
-    def send_many(self, bodies: Iterable[bytes | bytearray | memoryview], *, id: int = 0) -> int:
-        """Send many messages without waiting for one before the next goes; how many, once each was sent.
-
-        They arrive in their order, and wait for room in the queue as those of ``send`` do.  Every result is looked at.
-        If another thread interrupts the sending of a long one that waits for room, that message may come behind the
-        others.
-
-        Raises:
-            DeadPort: the port is dead, or died; the text says how many messages were sent.
-            InvalidArgument, MessageTooLarge: one of them cannot be sent, and none was.
-        """
-        return self.task.send_many(self.name, bodies, id)
-
-    def call(
-        self,
-        body: bytes | bytearray | memoryview = b"",
-        *,
-        id: int = 0,
-        rights: Sequence[Transfer] = (),
-        memory: Sequence[bytes] = (),
-        timeout: float | None = None,
-    ) -> Message:
-        """Send a request and wait for its one answer.
-
-        Args:
-            timeout: seconds to wait for room in the queue, and again for the answer.
-
-        Raises:
-            ServerDied: the server is dead, died with the request, or dropped it.
-            TimedOut: no room, or no answer, in time; an answer that comes later is thrown away.
-        """
-        return self.task.call(self.name, c.MACH_MSG_TYPE_COPY_SEND, body, id, rights, memory, timeout)
+        return type(self)(self.task, self.name)
 
     def open_file(self) -> int:
         """A descriptor of the open file that the right stands for, which the caller closes."""
@@ -345,152 +282,33 @@ class DeadName(Right):
             super()._release()
 
 
-class Receiver(Right):
+class AnyReceiver(Right):
     """What messages are received from: a receive right or a port set."""
 
     __slots__ = ()
-
-    def receive(self, timeout: float | None = None) -> Message:
-        """The next message or notification.
-
-        Args:
-            timeout: seconds to wait; 0 only looks, None waits for as long as it takes.
-
-        Raises:
-            TimedOut: nothing came.
-            DeadPort: the right was destroyed or moved away meanwhile.
-        """
-        return self.task.receive(self.name, timeout)
-
-    def receive_many(self, limit: int = 64, timeout: float | None = None) -> list[Message]:
-        """Wait for a message, and take up to ``limit`` that are there then, in their order; 1,024 at most.
-
-        Raises:
-            TimedOut, DeadPort: as ``receive``; nothing was taken.
-        """
-        if limit < 1:
-            raise InvalidArgument(f"a limit is 1 or more, not {limit}", task=self.task.label)
-        return self.task.receive_many(self.name, limit, timeout)
-
-    def reply_and_receive(
-        self,
-        request: Message,
-        body: bytes | bytearray | memoryview = b"",
-        *,
-        id: int | None = None,
-        rights: Sequence[Transfer] = (),
-        memory: Sequence[bytes] = (),
-        timeout: float | None = None,
-    ) -> Message:
-        """Answer ``request`` and receive the next message, in one trap: what a server's loop does fastest.
-
-        If whoever asked does not wait any more, the answer and the rights in it are dropped, which is no error here.
-
-        Args:
-            timeout: seconds to wait for the next message.
-
-        Raises:
-            InvalidArgument, ClosedRight: as ``Message.reply``; nothing was received.
-            TimedOut, DeadPort: as ``receive``; the answer was sent.
-        """
-        name = self.name
-        number = (request.id + 100) & 0xFFFFFFFF if id is None else id
-        reply = request.open_reply_right()
-        return self.task.reply_and_receive(reply, body, number, rights, memory, name, timeout)
-
-    def serve(self, answer: Callable[[Message], bytes | bytearray | memoryview | None]) -> None:
-        """Answer every message with what ``answer(message)`` returns, until the right is closed or moved away.
-
-        It does what ``for request in port:`` does with ``with request: request.reply(answer(request))`` in it, in one
-        trap a request, and goes on when whoever asked is gone.  So a message that an answer is returned for is closed:
-        to keep a right that came along, set its place in ``rights`` to None.  What is returned for one that nobody
-        waits for, such as a notification, is not sent.
-
-        A message that None is returned for stays ``answer``'s: it has replied, or will, or closes it.  What ``answer``
-        raises ends the serving, and its message is closed, so whoever asked learns that no answer comes.
-
-        Raises:
-            ClosedRight: the right was closed before; or a message was answered, or closed, and then an answer returned.
-        """
-        self._check_there()
-        request = self._receive_first()
-        while request is not None:
-            try:
-                body = answer(request)
-            except BaseException:
-                request.close()
-                raise
-            request = self._receive_next() if body is None else self._finish(request, body)
-
-    def _finish(self, request: Message, body: bytes | bytearray | memoryview) -> Message | None:
-        """Answer a request, give up what is left of it, and receive the next; None if the right is gone."""
-        try:
-            if request.reply_right is None:
-                request.close()
-                return self._receive_next()
-            # Before it waits: who watches these rights shall not wait for the next request.
-            request.close_rights()
-            try:
-                return self.reply_and_receive(request, body)
-            except (DeadPort, InvalidName):
-                return None
-            except ClosedRight:
-                if not self.closed:
-                    raise
-            with contextlib.suppress(DeadPort):
-                request.reply(body)
-            return None
-        except BaseException:
-            request.close()
-            raise
-
-    # Where None is the answer the right is gone, and be it since a moment ago by another thread's doing.
-
-    def _receive_first(self) -> Message | None:
-        try:
-            return self.receive()
-        except DeadPort:
-            return None
-        except (ClosedRight, InvalidName):
-            if self.closed:
-                return None
-            raise
-
-    def _receive_next(self) -> Message | None:
-        try:
-            return self.receive()
-        except (DeadPort, ClosedRight, InvalidName):
-            return None
-
-    def __iter__(self) -> Iterator[Message]:
-        """Messages until the right is closed or moved away."""
-        message = None if self.closed else self._receive_first()
-        while message is not None:
-            yield message
-            message = self._receive_next()
 
     def _release(self) -> None:
         self.task.calls.mach_port_mod_refs(self.task.name, self._name, self.kind, -1)
 
 
-class ReceiveRight(Receiver):
-    """The one right to receive a port's messages, and to make rights to send them."""
+class AnyReceiveRight(AnyReceiver):
+    """The one right to receive a port's messages, and to make rights to send them, as far as nothing of it waits."""
 
     kind = c.MACH_PORT_RIGHT_RECEIVE
     type_name = "receive right"
     __slots__ = ()
 
-    def make_send(self) -> SendRight:
+    def make_send(self) -> AnySendRight:
         """A new send right, which counts as made (N46)."""
         self.task.calls.mach_port_insert_right(self.task.name, self.name, self.name, c.MACH_MSG_TYPE_MAKE_SEND)
-        return SendRight(self.task, self.name)
+        return self.task.send_kind(self.task, self.name)
 
     def make_send_once(self) -> SendOnceRight:
         """A new send-once right."""
         calls, disposition = self.task.calls, c.MACH_MSG_TYPE_MAKE_SEND_ONCE
         return SendOnceRight(self.task, calls.mach_port_extract_right(self.task.name, self.name, disposition)[0])
 
-    def request_no_senders(self, notify: ReceiveRight | None, *, sync: int = 0) -> SendOnceRight | None:
+    def request_no_senders(self, notify: AnyReceiveRight | None, *, sync: int = 0) -> SendOnceRight | None:
         """Ask for one no-senders notification; None cancels.
 
         It comes when the last send right goes; at once if there is none now and at least ``sync`` were made with
@@ -498,7 +316,7 @@ class ReceiveRight(Receiver):
         """
         return self._request(c.MACH_NOTIFY_NO_SENDERS, sync, notify)
 
-    def request_port_destroyed(self, notify: ReceiveRight | None) -> SendOnceRight | None:
+    def request_port_destroyed(self, notify: AnyReceiveRight | None) -> SendOnceRight | None:
         """Ask for the receive right, with its queue and its senders, when it would be destroyed; None cancels.
 
         It survives moves of the right and is used up by coming true (N28, N36).
@@ -514,27 +332,27 @@ class ReceiveRight(Receiver):
         self.task.calls.mach_port_set_qlimit(self.task.name, self.name, qlimit)
 
 
-class PortSet(Receiver):
-    """Receive rights of one task that are received from together, in the order in which messages arrive."""
+class AnyPortSet(AnyReceiver):
+    """Receive rights of one task that are received from together, as far as nothing of it waits."""
 
     kind = c.MACH_PORT_RIGHT_PORT_SET
     type_name = "port set"
     __slots__ = ()
 
-    def add(self, port: ReceiveRight) -> None:
+    def add(self, port: AnyReceiveRight) -> None:
         """Put a receive right in, out of any other set."""
-        member = require(ReceiveRight, port, "port").name_in(self.task)
+        member = require(AnyReceiveRight, port, "port").name_in(self.task)
         self.task.calls.mach_port_move_member(self.task.name, member, self.name)
 
-    def remove(self, port: ReceiveRight) -> None:
+    def remove(self, port: AnyReceiveRight) -> None:
         """Take a receive right out, with its waiting messages."""
-        member = require(ReceiveRight, port, "port").name_in(self.task)
+        member = require(AnyReceiveRight, port, "port").name_in(self.task)
         self.task.calls.mach_port_extract_member(self.task.name, member, self.name)
 
-    def members(self) -> list[ReceiveRight]:
+    def members(self) -> Sequence[AnyReceiveRight]:
         """Objects for the receive rights in the set; they stand for the same rights as those that were put in."""
         names = self.task.calls.mach_port_get_set_status(self.task.name, self.name)
-        return [ReceiveRight(self.task, name) for name in names]
+        return [self.task.receive_kind(self.task, name) for name in names]
 
     def move(self) -> Transfer:
         raise InvalidArgument("a port set is never sent; move its members", task=self.task.label, name=self._name)
@@ -547,7 +365,7 @@ def require(kind: type[_Kind], thing: object, argument: str) -> _Kind:
         InvalidArgument: it is something else.
     """
     if not isinstance(thing, kind):
-        raise InvalidArgument(f"{argument} must be a {kind.__name__}, not {thing!r}")
+        raise InvalidArgument(f"{argument} must be a {kind.__name__.removeprefix('Any')}, not {thing!r}")
     return thing
 
 
@@ -559,19 +377,17 @@ _MOVES = {
 }
 
 
-def received_right(task: Task, name: int, kind: int) -> Right | None:
+def received_right(task: AnyTask, name: int, kind: int) -> Right | None:
     """The object for a right that came in a message; None for a null right."""
     if name == c.MACH_PORT_NULL:
         return None
     if name == c.MACH_PORT_DEAD:
         return DeadName(task, name)
     if kind == c.MACH_MSG_TYPE_PORT_SEND_ONCE:
-        right: Right = SendOnceRight.__new__(SendOnceRight)
-    elif kind == c.MACH_MSG_TYPE_PORT_SEND:
-        right = SendRight.__new__(SendRight)
-    else:
-        right = ReceiveRight.__new__(ReceiveRight)
-    right.task = task
-    right._name = name
-    right._gone = ""
-    return right
+        right = SendOnceRight.__new__(SendOnceRight)
+        right.task = task
+        right._name = name
+        right._gone = ""
+        return right
+    kinds = task.send_kind if kind == c.MACH_MSG_TYPE_PORT_SEND else task.receive_kind
+    return kinds(task, name)

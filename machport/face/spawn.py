@@ -20,12 +20,12 @@ from machport.abi.errors import InvalidArgument, MachError
 from machport.client.connection import Connection
 from machport.client.process import process_task
 from machport.face.closing import Closing
-from machport.face.rights import Right, SendRight, Transfer
+from machport.face.rights import AnySendRight, Right, Transfer
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-    from machport.face.task import Task
+    from machport.face.task import AnyTask
 
 #: Names for rights in a child's empty space: index from here, generation 3.
 _FIRST_INDEX = 0x1000
@@ -37,7 +37,7 @@ _NO_OTHER_PICKLE = "a right travels in a message, or in the arguments of its own
 class Handover:
     """Rights on their way into the task of a child that is being started."""
 
-    def __init__(self, task: Task, child: int) -> None:
+    def __init__(self, task: AnyTask, child: int) -> None:
         self._task = task
         self._child = child
         self._names: dict[int, int] = {}
@@ -111,7 +111,7 @@ def _join(path: Path, ticket: bytes, label: str) -> None:
 
 
 def _right_of_child(kind: type[Right], name: int) -> Right:
-    from machport.face.task import task_self
+    from machport.face.blocking import task_self
 
     return kind(task_self(), name)
 
@@ -128,7 +128,7 @@ def _run(membership: None, target: Callable[..., object], args: Sequence[Any], k
             queue.close_in_order()
 
 
-def _watch(task: Task, child: int, process: SpawnProcess) -> None:
+def _watch(task: AnyTask, child: int, process: SpawnProcess) -> None:
     """Let the child's rights go if its process dies before it is a task's."""
     assert process.pid is not None
     pidfd = os.pidfd_open(process.pid)
@@ -145,7 +145,7 @@ class Child(Closing):
         task_right: dies with the process: ask it for a dead-name notification.
     """
 
-    def __init__(self, process: SpawnProcess, task_right: SendRight) -> None:
+    def __init__(self, process: SpawnProcess, task_right: AnySendRight) -> None:
         self._process = process
         self.task_right = task_right
 
@@ -181,7 +181,7 @@ class Child(Closing):
 
 
 def start_child(
-    task: Task, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any], *, bootstrap: bool
+    task: AnyTask, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any], *, bootstrap: bool
 ) -> Child:
     """Make a task, give it the rights among the arguments, and start its process."""
     # Imported only here: most tasks start no child, and this is the larger part of the import time.
@@ -209,4 +209,4 @@ def start_child(
         calls.mach_port_deallocate(task.name, child)
         raise
     handover.done()
-    return Child(process, SendRight(task, child))
+    return Child(process, task.send_kind(task, child))

@@ -11,7 +11,7 @@ from machport.face.closing cimport Closing
 from machport.face.message cimport Message, received_message
 from machport.face.rights cimport Right
 
-cdef class Task(Closing):
+cdef class AnyTask(Closing):
     cdef object __weakref__
     cdef public Calls calls
     cdef public object _carrier
@@ -34,11 +34,11 @@ cdef class Task(Closing):
     cpdef Message reply_and_receive(
         self, Right reply, object body, object id, object rights, object memory, int64_t name, object timeout
     )
-    cdef Message _received(self, MsgAnswer answer, int64_t name)
-    cdef MsgAnswer _carry(self, MsgTrap trap, object rights)
+    cpdef Message _received(self, MsgAnswer answer, int64_t name)
+    cpdef MsgAnswer _carry(self, MsgTrap trap, object rights)
     @cython.locals(bits=int64_t, size=int64_t)
-    cdef MsgTrap _pack(
+    cpdef MsgTrap _pack(
         self, int64_t name, int64_t disposition, int64_t reply_name, object body, object id, object rights,
         object memory
     )
-    cdef int64_t _take_reply_port(self) except -1
+    cpdef int64_t _take_reply_port(self) except -1

@@ -26,10 +26,24 @@ from machport.abi.errors import (
 from machport.abi.traps import new_msg, unpack_msg_answer, unpack_msg_answers
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
-from machport.client.process import process_task
 from machport.face.closing import Closing
-from machport.face.message import Message, SendOnceNotification, pack_body, received_message
-from machport.face.rights import PortSet, Receiver, ReceiveRight, Right, SendOnceRight, SendRight, Transfer, require
+from machport.face.message import (
+    AnyPortDestroyedNotification,
+    Message,
+    SendOnceNotification,
+    pack_body,
+    received_message,
+)
+from machport.face.rights import (
+    AnyPortSet,
+    AnyReceiver,
+    AnyReceiveRight,
+    AnySendRight,
+    Right,
+    SendOnceRight,
+    Transfer,
+    require,
+)
 from machport.face.spawn import Child, start_child
 from machport.mach import bootstrap
 from machport.peer.introduction import default_label
@@ -51,8 +65,10 @@ _SHORT = 4096
 Body = bytes | bytearray | memoryview
 
 
-class Task(Closing):
+class AnyTask(Closing):
     """A task of this user's daemon, which is started if there is none.
+
+    What rights it makes is its subclass's matter: they differ in how they wait, and in nothing else.
 
     Args:
         label: what the daemon and error messages call the task; the program's name by default.
@@ -61,6 +77,14 @@ class Task(Closing):
     Raises:
         DaemonUnavailable: no daemon can be reached or started; the text says what to do.
     """
+
+    #: What its rights are objects of.
+    send_kind = AnySendRight  # type: type[AnySendRight]
+    receive_kind = AnyReceiveRight  # type: type[AnyReceiveRight]
+    set_kind = AnyPortSet  # type: type[AnyPortSet]
+    port_destroyed_kind = AnyPortDestroyedNotification  # type: type[AnyPortDestroyedNotification]
+    #: Seconds for which an answer waits that goes by a send right whose queue is full.
+    reply_timeout = 0  # type: float | None
 
     def __init__(self, *, label: str | None = None, path: Path | str | None = None) -> None:
         self._carrier: Carrier
@@ -96,7 +120,7 @@ class Task(Closing):
 
     # Rights
 
-    def allocate(self, *, qlimit: int | None = None) -> ReceiveRight:
+    def allocate(self, *, qlimit: int | None = None) -> AnyReceiveRight:
         """A new port, of which the task has the receive right.
 
         Args:
@@ -105,15 +129,15 @@ class Task(Closing):
         if qlimit is not None and not 0 <= qlimit <= c.MACH_PORT_QLIMIT_MAX:
             raise InvalidArgument(f"a queue limit is 0 to {c.MACH_PORT_QLIMIT_MAX}, not {qlimit}", task=self.label)
         if qlimit is None:
-            return ReceiveRight(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_RECEIVE))
-        return ReceiveRight(self, self.calls.mach_port_construct(self.name, c.MPO_QLIMIT, qlimit))
+            return self.receive_kind(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_RECEIVE))
+        return self.receive_kind(self, self.calls.mach_port_construct(self.name, c.MPO_QLIMIT, qlimit))
 
-    def allocate_many(self, count: int) -> list[ReceiveRight]:
+    def allocate_many(self, count: int) -> Sequence[AnyReceiveRight]:
         """``count`` new ports, asked for together: many times faster than one by one."""
         if count < 0:
             raise InvalidArgument(f"a count of ports is 0 or more, not {count}", task=self.label)
         asked = [(self.name, c.MACH_PORT_RIGHT_RECEIVE)] * count
-        return [ReceiveRight(self, name) for (name,), _ in self.calls.many(t.ALLOCATE, asked)]
+        return [self.receive_kind(self, name) for (name,), _ in self.calls.many(t.ALLOCATE, asked)]
 
     def close_many(self, rights: Iterable[Right]) -> None:
         """Give up many rights together, as ``close`` does one by one; those that are closed already are passed over.
@@ -130,8 +154,8 @@ class Task(Closing):
             for right in given:
                 right.gone("closed")
             return
-        receivers = [right for right in given if isinstance(right, Receiver)]
-        others = [right for right in given if not isinstance(right, Receiver)]
+        receivers = [right for right in given if isinstance(right, AnyReceiver)]
+        others = [right for right in given if not isinstance(right, AnyReceiver)]
         names = [right.name for right in others if right.name != c.MACH_PORT_DEAD]
         try:
             self._close_together(
@@ -148,55 +172,55 @@ class Task(Closing):
                 for right in rights:
                     right.gone("closed")
 
-    def port_set(self, *ports: ReceiveRight) -> PortSet:
+    def port_set(self, *ports: AnyReceiveRight) -> AnyPortSet:
         """A new port set with these receive rights in it."""
-        pset = PortSet(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_PORT_SET))
+        pset = self.set_kind(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_PORT_SET))
         for port in ports:
             pset.add(port)
         return pset
 
-    def fileport(self, file: int | Any) -> SendRight:
+    def fileport(self, file: int | Any) -> AnySendRight:
         """A send right that stands for an open file, given as a descriptor or anything with ``fileno``."""
         descriptor = file if isinstance(file, int) else file.fileno()
         try:
             os.fstat(descriptor)
         except OSError:
             raise InvalidArgument(f"descriptor {descriptor} is not open", call="fileport", task=self.label) from None
-        return SendRight(self, self.calls.fileport_makeport(descriptor))
+        return self.send_kind(self, self.calls.fileport_makeport(descriptor))
 
     # Services by name
 
     @property
-    def bootstrap(self) -> SendRight | None:
+    def bootstrap(self) -> AnySendRight | None:
         """The right to the service of names; None if the parent gave none."""
         port = self.calls.task_get_special_port(self.name, c.TASK_BOOTSTRAP_PORT)
-        return SendRight(self, port) if port else None
+        return self.send_kind(self, port) if port else None
 
-    def look_up(self, service_name: str) -> SendRight:
+    def look_up(self, service_name: str) -> AnySendRight:
         """A send right to a service.
 
         Raises:
             InvalidName: nobody serves under the name.
         """
         with self._bootstrap() as bp:
-            return SendRight(self, bootstrap.bootstrap_look_up(self.calls, bp.name, service_name))
+            return self.send_kind(self, bootstrap.bootstrap_look_up(self.calls, bp.name, service_name))
 
-    def check_in(self, service_name: str) -> ReceiveRight:
+    def check_in(self, service_name: str) -> AnyReceiveRight:
         """The receive right of a service; the name is free again when it is gone.
 
         Raises:
             AlreadyExists: somebody serves under the name.
         """
         with self._bootstrap() as bp:
-            return ReceiveRight(self, bootstrap.bootstrap_check_in(self.calls, bp.name, service_name))
+            return self.receive_kind(self, bootstrap.bootstrap_check_in(self.calls, bp.name, service_name))
 
-    def register(self, service_name: str, right: SendRight) -> None:
+    def register(self, service_name: str, right: AnySendRight) -> None:
         """Give others copies of a send right by a name, until its port dies."""
         with self._bootstrap() as bp:
-            name = require(SendRight, right, "right").name_in(self)
+            name = require(AnySendRight, right, "right").name_in(self)
             bootstrap.bootstrap_register(self.calls, bp.name, service_name, name)
 
-    def _bootstrap(self) -> SendRight:
+    def _bootstrap(self) -> AnySendRight:
         port = self.bootstrap
         if port is None:
             raise InvalidArgument(
@@ -214,13 +238,13 @@ class Task(Closing):
         id: int,
         rights: Sequence[Transfer],
         memory: Sequence[bytes],
-        reply_to: ReceiveRight | None,
+        reply_to: AnyReceiveRight | None,
         timeout: float | None,
     ) -> None:
         """Send to the right under ``name``; what rights call for themselves."""
         reply_name = c.MACH_PORT_NULL
         if reply_to is not None:
-            reply_name = require(ReceiveRight, reply_to, "reply_to").name_in(self)
+            reply_name = require(AnyReceiveRight, reply_to, "reply_to").name_in(self)
         timeout_ms = _milliseconds(timeout)
         trap = self._pack(name, disposition, reply_name, body, id, rights, memory)
         if timeout is not None:
@@ -352,7 +376,7 @@ class Task(Closing):
 
     def reply_and_receive(
         self,
-        reply: SendOnceRight | SendRight | None,
+        reply: SendOnceRight | AnySendRight | None,
         body: Body,
         id: int,
         rights: Sequence[Transfer],
@@ -470,7 +494,7 @@ class Task(Closing):
                 raise InvalidArgument(f"rights are given as right.move() or right.copy(), not as {transfer!r}")
             transfer.prepare(self)
             transfer.right.name_in(self)
-            if transfer.right in moved and not isinstance(transfer.right, SendRight):
+            if transfer.right in moved and not isinstance(transfer.right, AnySendRight):
                 raise InvalidArgument(f"{transfer.right!r} is moved twice in one message", task=self.label)
             if transfer.moves:
                 moved.add(transfer.right)
@@ -543,21 +567,6 @@ class Task(Closing):
 
     def __repr__(self) -> str:
         return f"<Task {self.label}>"
-
-
-def task_self() -> Task:
-    """The task of this process: in a spawned child the one its parent made, otherwise one joined at first use."""
-    global _self
-    connection = process_task.connection
-    if _self is None or _self._carrier is not connection:
-        _self = Task.__new__(Task)
-        _self._attach(connection)
-        # It is the process's, and ends with it.
-        _self._connection = None
-    return _self
-
-
-_self: Task | None = None
 
 
 def _milliseconds(timeout: float | None) -> int:
