@@ -48,8 +48,9 @@ from machport.face.message import (
     SendOnceNotification,
     SendPossibleNotification,
 )
-from machport.face.rights import DeadName, Right, SendOnceRight, Transfer
+from machport.face.rights import DeadName, Fileport, Right, SendOnceRight, Transfer
 from machport.face.spawn import Child
+from machport.face.watching import Watch
 
 __all__ = [
     "AlreadyExists",
@@ -64,6 +65,7 @@ __all__ = [
     "DeadPort",
     "DeadTask",
     "EntryTooLarge",
+    "Fileport",
     "ForkedTask",
     "Interrupted",
     "InvalidArgument",
@@ -94,6 +96,7 @@ __all__ = [
     "Task",
     "TimedOut",
     "Transfer",
+    "Watch",
     "is_compiled",
     "task_self",
 ]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from machport.abi import constants as c
 from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument, InvalidName
 from machport.client.process import process_task
-from machport.face.message import AnyPortDestroyedNotification, Message
+from machport.face.message import AnyPortDestroyedNotification, DeadNameNotification, Message, NoSendersNotification
 from machport.face.rights import AnyPortSet, AnyReceiver, AnyReceiveRight, AnySendRight, Transfer
 from machport.face.task import AnyTask
+
+if TYPE_CHECKING:
+    from machport.face.watching import Attendant
 
 
 class SendRight(AnySendRight):
@@ -49,6 +52,16 @@ class SendRight(AnySendRight):
         """
         disposition = c.MACH_MSG_TYPE_COPY_SEND
         self.task.send(self.name, disposition, body, id, rights, memory, reply_to, timeout)
+
+    def dead(self, timeout: float | None = None) -> DeadNameNotification:
+        """Wait for the death of the port.
+
+        Raises:
+            TimedOut: it lives after ``timeout`` seconds.
+            ClosedRight: the right was given up meanwhile.
+        """
+        with self.on_dead_name() as watch:
+            return watch.wait(timeout)  # type: ignore[no-any-return]
 
     def send_many(self, bodies: Iterable[bytes | bytearray | memoryview], *, id: int = 0) -> int:
         """Send many messages without waiting for one before the next goes; how many, once each was sent.
@@ -218,8 +231,19 @@ class ReceiveRight(Receiving, AnyReceiveRight):
     __slots__ = ()
 
     if TYPE_CHECKING:
+        task: Task
 
         def make_send(self) -> SendRight: ...
+
+    def no_senders(self, *, sync: int = 0, timeout: float | None = None) -> NoSendersNotification:
+        """Wait until nobody has a send right to the port; see ``request_no_senders`` for ``sync``.
+
+        Raises:
+            TimedOut: somebody has one after ``timeout`` seconds.
+            ClosedRight: the receive right was given up or moved meanwhile.
+        """
+        with self.on_no_senders(sync=sync) as watch:
+            return watch.wait(timeout)  # type: ignore[no-any-return]
 
 
 class PortSet(Receiving, AnyPortSet):
@@ -252,12 +276,17 @@ class Task(AnyTask):
     port_destroyed_kind = PortDestroyedNotification
     reply_timeout = None
 
+    def new_attendant(self) -> Attendant:
+        """A thread receives for the watches of this task."""
+        from machport.face.watching import ThreadAttendant
+
+        return ThreadAttendant(self)
+
     if TYPE_CHECKING:
 
         def allocate(self, *, qlimit: int | None = None) -> ReceiveRight: ...
         def allocate_many(self, count: int) -> list[ReceiveRight]: ...
         def port_set(self, *ports: AnyReceiveRight) -> PortSet: ...
-        def fileport(self, file: int | Any) -> SendRight: ...
         @property
         def bootstrap(self) -> SendRight | None: ...
         def look_up(self, service_name: str) -> SendRight: ...

@@ -28,6 +28,9 @@ cdef class Transfer:
 cdef class AnySendRight(Right):
     pass
 
+cdef class Fileport(AnySendRight):
+    pass
+
 cdef class SendOnceRight(Right):
     pass
 

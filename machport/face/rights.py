@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from machport.abi import constants as c
 from machport.abi.errors import ClosedRight, DaemonLost, InvalidArgument, InvalidRight, MachError
@@ -18,6 +18,7 @@ from machport.face.closing import Closing
 if TYPE_CHECKING:
     from machport.face.dataqueue import DataQueue
     from machport.face.task import AnyTask
+    from machport.face.watching import Callback, Watch
 
 
 _Kind = TypeVar("_Kind", bound="Right")
@@ -115,20 +116,45 @@ class Right(Closing):
         Returns:
             The send-once right that was registered before.  (Rules N11 to N23.)
         """
-        return self._request(c.MACH_NOTIFY_DEAD_NAME, 1, notify)
+        return self.request_notification(c.MACH_NOTIFY_DEAD_NAME, 1, notify)
 
-    def _request(self, variant: int, sync: int, notify: AnyReceiveRight | None) -> SendOnceRight | None:
+    def request_notification(
+        self, variant: int, sync: int, notify: AnyReceiveRight | SendOnceRight | None
+    ) -> SendOnceRight | None:
+        """Ask for a notification as ``mach_port_request_notification`` does.
+
+        Args:
+            variant: ``MACH_NOTIFY_DEAD_NAME``, ``MACH_NOTIFY_NO_SENDERS``, ... of ``machport.mach``.
+            notify: the port to tell, or a send-once right to it, which is used up; None cancels.
+
+        Returns:
+            The send-once right that was registered before.
+        """
+        name, disposition = c.MACH_PORT_NULL, c.MACH_MSG_TYPE_MAKE_SEND_ONCE
+        if isinstance(notify, SendOnceRight):
+            name, disposition = notify.name_in(self.task), c.MACH_MSG_TYPE_MOVE_SEND_ONCE
+        elif notify is not None:
+            name = require(AnyReceiveRight, notify, "notify").name_in(self.task)
         previous = self.task.calls.mach_port_request_notification(
-            self.task.name,
-            self.name,
-            variant,
-            sync,
-            c.MACH_PORT_NULL if notify is None else require(AnyReceiveRight, notify, "notify").name_in(self.task),
-            c.MACH_MSG_TYPE_MAKE_SEND_ONCE,
+            self.task.name, self.name, variant, sync, name, disposition
         )
+        if isinstance(notify, SendOnceRight):
+            notify.gone("used")
         if previous in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD):
             return None
         return SendOnceRight(self.task, previous)
+
+    def on_dead_name(self, callback: Callback | None = None) -> Watch:
+        """Watch for the death of the port.
+
+        Args:
+            callback: called with the ``DeadNameNotification``: by a thread of the task, or in ``machport.aio`` by the
+                loop.  Any number may watch; see ``request_dead_name`` for a notification to a port of your own.
+
+        Returns:
+            What to wait for (``watch.wait()``, or ``await watch`` in ``machport.aio``) and to cancel by (``close``).
+        """
+        return self.task.attendant.begin(self, c.MACH_NOTIFY_DEAD_NAME, 1, callback)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Right):
@@ -240,6 +266,23 @@ class AnySendRight(Right):
         return queue
 
 
+class Fileport(AnySendRight):
+    """A send right that stands for an open file, of this process or another (``fileport_makeport``).
+
+    A fileport that comes in a message is a send right like any other; its ``open_file`` does the same.
+    """
+
+    __slots__ = ()
+
+    def open(self, mode: str = "rb", **options: Any) -> IO[Any]:
+        """A file object for the open file, whose position it shares.
+
+        Args:
+            mode, options: as those of ``open``; they have to fit how the file was opened.
+        """
+        return os.fdopen(self.open_file(), mode, **options)
+
+
 class SendOnceRight(Right):
     """The right to send one message.  Closing it unused tells its port so, by a send-once notification."""
 
@@ -314,14 +357,25 @@ class AnyReceiveRight(AnyReceiver):
         It comes when the last send right goes; at once if there is none now and at least ``sync`` were made with
         ``make_send`` so far (N42, N43).
         """
-        return self._request(c.MACH_NOTIFY_NO_SENDERS, sync, notify)
+        return self.request_notification(c.MACH_NOTIFY_NO_SENDERS, sync, notify)
 
     def request_port_destroyed(self, notify: AnyReceiveRight | None) -> SendOnceRight | None:
         """Ask for the receive right, with its queue and its senders, when it would be destroyed; None cancels.
 
         It survives moves of the right and is used up by coming true (N28, N36).
         """
-        return self._request(c.MACH_NOTIFY_PORT_DESTROYED, 0, notify)
+        return self.request_notification(c.MACH_NOTIFY_PORT_DESTROYED, 0, notify)
+
+    def on_no_senders(self, callback: Callback | None = None, *, sync: int = 0) -> Watch:
+        """Watch for the moment when nobody has a send right to the port any more, as ``request_no_senders`` asks.
+
+        The watch is over when the receive right is moved away (N47).
+        """
+        return self.task.attendant.begin(self, c.MACH_NOTIFY_NO_SENDERS, sync, callback)
+
+    def on_port_destroyed(self, callback: Callback | None = None) -> Watch:
+        """Watch for the return of the receive right, as ``request_port_destroyed`` asks: before it is moved away."""
+        return self.task.attendant.begin(self, c.MACH_NOTIFY_PORT_DESTROYED, 0, callback)
 
     def status(self) -> PortStatus:
         """The state of the port: counts, limits, requests."""

@@ -18,6 +18,7 @@ cdef class AnyTask(Closing):
     cdef public object _connection
     cdef public object _local
     cdef public list _reply_ports
+    cdef public object _attendant
 
     @cython.locals(trap=MsgTrap, answer=MsgAnswer, timeout_ms=int64_t)
     cpdef send(

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from machport.abi import constants as c
 from machport.abi import message as layout
@@ -39,6 +39,7 @@ from machport.face.rights import (
     AnyReceiver,
     AnyReceiveRight,
     AnySendRight,
+    Fileport,
     Right,
     SendOnceRight,
     Transfer,
@@ -47,6 +48,9 @@ from machport.face.rights import (
 from machport.face.spawn import Child, start_child
 from machport.mach import bootstrap
 from machport.peer.introduction import default_label
+
+if TYPE_CHECKING:
+    from machport.face.watching import Attendant
 
 _TRAILER = c.MACH_RCV_TRAILER_AUDIT << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
 #: In a code of ``mach_msg``: it was the receiving half that failed.
@@ -97,6 +101,18 @@ class AnyTask(Closing):
         self.calls = Calls(carrier)
         self._local = threading.local()
         self._reply_ports: list[int] = []
+        self._attendant: Attendant | None = None
+
+    @property
+    def attendant(self) -> Attendant:
+        """Receives the notifications that its rights' watches wait for."""
+        if self._attendant is None:
+            self._attendant = self.new_attendant()
+        return self._attendant
+
+    def new_attendant(self) -> Attendant:
+        """Whoever receives as this kind of task waits."""
+        raise NotImplementedError
 
     @property
     def label(self) -> str:
@@ -179,14 +195,14 @@ class AnyTask(Closing):
             pset.add(port)
         return pset
 
-    def fileport(self, file: int | Any) -> AnySendRight:
+    def fileport(self, file: int | Any) -> Fileport:
         """A send right that stands for an open file, given as a descriptor or anything with ``fileno``."""
         descriptor = file if isinstance(file, int) else file.fileno()
         try:
             os.fstat(descriptor)
         except OSError:
             raise InvalidArgument(f"descriptor {descriptor} is not open", call="fileport", task=self.label) from None
-        return self.send_kind(self, self.calls.fileport_makeport(descriptor))
+        return Fileport(self, self.calls.fileport_makeport(descriptor))
 
     # Services by name
 

@@ -202,6 +202,15 @@ def test_an_open_file_travels_as_a_right(task: machport.Task, tmp_path: Path) ->
         task.allocate().make_send().open_file()
 
 
+def test_a_fileport_opens_the_file_it_stands_for(task: machport.Task, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("one\ntwo\n")
+    with path.open() as file, task.fileport(file) as right:
+        assert isinstance(right, machport.Fileport)
+        with right.open("r", encoding="utf-8") as again:
+            assert again.read() == "one\ntwo\n"
+
+
 def test_services_are_found_by_name_until_their_port_dies(task: machport.Task) -> None:
     service = task.check_in("org.example.upper")
     task.look_up("org.example.upper").send(b"hello")
