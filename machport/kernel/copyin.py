@@ -136,6 +136,7 @@ def _copyin_header(kernel: Kernel, space: Space, parsed: Parsed, tokens: Sequenc
     message.local = local_port
     if local:
         message.local_type = kind_of(local)
+        message.asks = local == c.MACH_MSG_TYPE_MAKE_SEND_ONCE
     message.voucher = parsed.voucher
     return message
 

@@ -15,6 +15,8 @@ cdef class Kernel:
     cdef public Py_ssize_t name_limit
     cdef readonly Space space
     cdef public dict tasks
+    cdef public int64_t tasks_made
+    cdef public int64_t ending
     cdef public object garbage
     cdef public Line woken
     cdef public list changed

@@ -25,6 +25,8 @@ class Kernel:
         name_limit: entries that a space may have, unless its task was created with another limit (P4).
         space: holder of the receive rights of ports that stand for tasks and files.
         tasks: the tasks that are alive.
+        tasks_made: how many there have been.
+        ending: number of the task that is being terminated, or 0: what its end destroys remembers it.
     """
 
     def __init__(self, dialect: Dialect = MANUAL, *, name_limit: int = DEFAULT_NAME_LIMIT) -> None:
@@ -35,6 +37,8 @@ class Kernel:
         self.name_limit = name_limit
         self.space: Final = Space(None)
         self.tasks: dict[Task, None] = {}
+        self.tasks_made = 0
+        self.ending = 0
         #: Messages that wait to be destroyed; the first of them is being destroyed (P31).
         self.garbage: deque[Message] = deque()
         #: Waiters that left their line and have yet to do the rest of their work.

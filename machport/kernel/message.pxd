@@ -28,6 +28,7 @@ cdef class Message:
     cdef public int64_t voucher
     cdef public object tokens
     cdef public bint circular
+    cdef public bint asks
     cdef public int64_t seqno
     cdef public bint returned
     cdef public Message next

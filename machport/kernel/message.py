@@ -41,9 +41,11 @@ class Message:
         items: contents of the descriptors; None if the message is not complex.
         tokens: sender (euid, egid) and audit token, fixed when the message was sent (M35).
         circular: carries a right that must not arrive where it is sent (P27).
+        asks: its reply right was made for it, so that whoever waits for the answer waits for this message's.
     """
 
     __slots__ = (
+        "asks",
         "circular",
         "id",
         "inline",
@@ -70,6 +72,7 @@ class Message:
         self.voucher = 0
         self.tokens = tokens
         self.circular = False
+        self.asks = False
         self.seqno = 0
         #: Was received once, by a task that ended before it saw it.
         self.returned = False

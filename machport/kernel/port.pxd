@@ -12,6 +12,7 @@ cdef class Port:
     cdef public bint active
     cdef public bint guarded
     cdef public bint strict
+    cdef public bint unreceived
     cdef public object receiver
     cdef public int64_t name
     cdef public Port destination
@@ -32,6 +33,8 @@ cdef class Port:
     cdef public object receivers
     cdef public object senders
     cdef public object kobject
+    cdef public object label
+    cdef public int64_t last_holder
 
     cdef begin(self, object receiver)
     cpdef bint full(self) noexcept

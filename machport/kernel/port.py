@@ -7,7 +7,7 @@ right goes (``release``) or what a name means (``space``).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from machport.abi import constants as c
 from machport.abi import words
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from machport.kernel.message import Message
     from machport.kernel.space import Entry, Space
     from machport.kernel.waiter import Line
+
+
+#: Bytes of a port's label in UTF-8.
+LABEL_MAX: Final = 64
 
 
 class Port:
@@ -32,7 +36,9 @@ class Port:
         "first",
         "guarded",
         "kobject",
+        "label",
         "last",
+        "last_holder",
         "mscount",
         "msgcount",
         "name",
@@ -49,6 +55,7 @@ class Port:
         "srights",
         "strict",
         "ticket",
+        "unreceived",
     )
 
     def begin(self, receiver: Space | None) -> None:
@@ -80,6 +87,13 @@ class Port:
         self.senders: Line | None = None
         #: What a port of the kernel stands for: a task, a file.
         self.kobject: Any = None
+        #: What people call the port; no meaning to the kernel.  It moves with the receive right.
+        self.label = ""
+        #: ``Task.number`` of the task that held the receive right last and ended with it; 0 if none did.
+        self.last_holder = 0
+        #: The send-once right that was destroyed last was in the message that it had been made for, which nobody had
+        #: received.
+        self.unreceived = False
 
     def full(self) -> bool:
         """Whether a sender of an ordinary message has to wait (M11)."""

@@ -14,7 +14,7 @@ from machport.abi import words
 from machport.abi.message import Trailer, is_disposition
 from machport.abi.status import PortStatus
 from machport.kernel.kernel import Kernel
-from machport.kernel.port import DEAD, Port, PortSet, new_port
+from machport.kernel.port import DEAD, LABEL_MAX, Port, PortSet, new_port
 from machport.kernel.queueing import admit_senders, destroy_set, join_set, leave_set, received_size
 from machport.kernel.refusal import Refusal
 from machport.kernel.release import (
@@ -50,6 +50,26 @@ class Peeked(NamedTuple):
     trailer: Trailer
 
 
+class Described(NamedTuple):
+    """What may be known of a name by whoever has it.
+
+    Attributes:
+        type: MACH_PORT_TYPE_ bits, without those of requests.
+        urefs: user references.
+        label: of the port, also of one that died.
+        holder: the task that has the receive right now, if one has.
+        last_holder: ``Task.number`` of the one that had it last and ended with it, or 0.
+        unreceived: for a receive right, ``Port.unreceived``.
+    """
+
+    type: int
+    urefs: int
+    label: str
+    holder: Task | None
+    last_holder: int
+    unreceived: bool
+
+
 def _entry(task: Task, name: int) -> Entry:
     entry = task.space.lookup(name)
     if entry is None:
@@ -83,6 +103,17 @@ def _check_guard(port: Port) -> None:
 
 
 # Names
+
+
+def describe(kernel: Kernel, task: Task, name: int) -> Described:
+    """What is known of a name, and of its port if there is one."""
+    entry = _entry(task, name)
+    port = entry.died if entry.port is None else entry.port
+    if port is None:
+        return Described(entry.type, entry.urefs, "", None, 0, False)
+    holder = None if port.receiver is None else port.receiver.task
+    unreceived = bool(entry.type & c.MACH_PORT_TYPE_RECEIVE) and port.unreceived
+    return Described(entry.type, entry.urefs, port.label, holder, port.last_holder, unreceived)
 
 
 def mach_port_allocate(kernel: Kernel, task: Task, right: int) -> int:
@@ -305,6 +336,13 @@ def mach_port_extract_right(kernel: Kernel, caller: Task, task: Task, name: int,
 
 
 # Attributes of a receive right
+
+
+def set_label(kernel: Kernel, task: Task, name: int, label: str) -> None:
+    """What people are to call the port, which has it for as long as its receiver does not change it."""
+    if len(label.encode()) > LABEL_MAX:
+        raise Refusal(c.KERN_INVALID_VALUE, "port_label", f"a label has at most {LABEL_MAX} bytes")
+    _receive_right(task, name).label = label
 
 
 def mach_port_get_attributes(kernel: Kernel, task: Task, name: int, flavor: int, count: int) -> Sequence[int]:

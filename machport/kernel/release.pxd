@@ -39,6 +39,8 @@ cpdef destroy_message(Kernel kernel, Message message)
 cpdef clean_message(Kernel kernel, Message message)
 @cython.locals(port=Port)
 cpdef clean_item(Kernel kernel, Item item)
+cdef bint _was_made(Item item) except -1
+cdef _was_unreceived(Port port)
 
 @cython.locals(request=Request)
 cpdef Request take_request(Entry entry)

@@ -60,6 +60,7 @@ def drop_send(kernel: Kernel, port: Port) -> Message | None:
 
 def release_send_once(kernel: Kernel, port: Port) -> None:
     """A send-once right is destroyed unused: it is used up by saying so (N51, N55)."""
+    port.unreceived = False
     notify(kernel, send_once_notification(port))
 
 
@@ -101,6 +102,7 @@ def cancel_no_senders(kernel: Kernel, port: Port) -> None:
 
 def release_receive(kernel: Kernel, port: Port) -> None:
     """A receive right is destroyed: the port dies, or goes to its port-destroyed request (section 9)."""
+    port.last_holder = kernel.ending
     clear_receiver(kernel, port)
     pd_request, port.pd_request = port.pd_request, None
     if pd_request is None:
@@ -152,6 +154,8 @@ def clean_message(kernel: Kernel, message: Message) -> None:
     """Release the rights of a message in order: destination, reply, body (M31)."""
     release_right(kernel, message.remote, message.remote_type)
     release_right(kernel, message.local, message.local_type)
+    if message.asks:
+        _was_unreceived(message.local)
     if message.items is not None:
         for item in message.items:
             clean_item(kernel, item)
@@ -160,6 +164,20 @@ def clean_message(kernel: Kernel, message: Message) -> None:
 def clean_item(kernel: Kernel, item: Item) -> None:
     for port in item.ports:
         release_right(kernel, port, item.type)
+        if item.type == c.MACH_MSG_TYPE_PORT_SEND_ONCE and _was_made(item):
+            _was_unreceived(port)
+
+
+def _was_made(item: Item) -> bool:
+    """Whether its send-once rights were made for the message: what was moved had been received by somebody before."""
+    disposition: int = item.descriptor.disposition
+    return disposition == c.MACH_MSG_TYPE_MAKE_SEND_ONCE
+
+
+def _was_unreceived(port: Port | None) -> None:
+    """A request was destroyed before anybody received it: whoever waits for its answer may ask again."""
+    if port is not None and port.active:
+        port.unreceived = True
 
 
 # Entries

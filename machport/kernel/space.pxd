@@ -14,6 +14,7 @@ cdef class Entry:
     cdef public int64_t urefs
     cdef public int64_t request
     cdef public Port port
+    cdef public Port died
     cdef public PortSet pset
 
     cdef begin(self, int64_t name, int64_t type, int64_t urefs, Port port, PortSet pset)

@@ -20,9 +20,12 @@ DEFAULT_NAME_LIMIT: Final = 1 << 20
 
 
 class Entry:
-    """What one name denotes: type bits, user references, a port or set, and at most one request's slot."""
+    """What one name denotes: type bits, user references, a port or set, and at most one request's slot.
 
-    __slots__ = ("name", "port", "pset", "request", "type", "urefs")
+    ``died`` is what a dead name was the name of, for whoever asks about it.
+    """
+
+    __slots__ = ("died", "name", "port", "pset", "request", "type", "urefs")
 
     def begin(self, name: int, type: int, urefs: int, port: Port | None, pset: PortSet | None) -> None:
         self.name = name
@@ -31,6 +34,7 @@ class Entry:
         self.port = port
         self.pset = pset
         self.request = 0
+        self.died: Port | None = None
 
     def reported_type(self) -> int:
         """Type bits as ``mach_port_type`` reports them, with the bits of a registered request (N5, N70)."""
@@ -80,6 +84,7 @@ class Space:
             del self.by_port[port]
         entry.type = c.MACH_PORT_TYPE_DEAD_NAME
         entry.port = None
+        entry.died = port
         if entry.request:
             # The notification that was sent when the port died stands for this reference (N19).
             entry.request = 0

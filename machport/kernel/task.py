@@ -22,12 +22,16 @@ class Task:
         registered: the rights of ``mach_ports_register``.
         tokens: sender (euid, egid) and audit token of the task's messages (M35).
         label: what people call it; no meaning to the kernel.
+        number: which of its kernel's tasks it is, from 1 in the order in which they were made.
         waiters: calls of the task that have not finished.
     """
 
-    __slots__ = ("label", "port", "registered", "space", "special", "tokens", "waiters")
+    __slots__ = ("label", "number", "port", "registered", "space", "special", "tokens", "waiters")
 
-    def __init__(self, label: str, tokens: Sequence[int], limit: int, names: NamePicker | None = None) -> None:
+    def __init__(
+        self, number: int, label: str, tokens: Sequence[int], limit: int, names: NamePicker | None = None
+    ) -> None:
+        self.number = number
         self.label = label
         self.tokens = tokens
         self.space = Space(self, limit, names)

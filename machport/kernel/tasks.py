@@ -30,7 +30,8 @@ def create_task(
     names: NamePicker | None = None,
 ) -> Task:
     """A task without threads; ``bootstrap`` becomes its bootstrap port, of which it gets a send right."""
-    task = Task(label, tokens, kernel.name_limit if name_limit is None else name_limit, names)
+    kernel.tasks_made += 1
+    task = Task(kernel.tasks_made, label, tokens, kernel.name_limit if name_limit is None else name_limit, names)
     task.port.receiver = kernel.space
     task.port.srights = 1
     kernel.tasks[task] = None
@@ -44,6 +45,7 @@ def task_terminate(kernel: Kernel, task: Task) -> None:
     """The task ends, in the order of section 11 of the ports."""
     check_alive(task)
     task.space.active = False
+    kernel.ending = task.port.last_holder = task.number
     for waiter in list(task.waiters):
         if waiter.phase == phase.SEND:
             interrupt(kernel, waiter)
@@ -57,6 +59,7 @@ def task_terminate(kernel: Kernel, task: Task) -> None:
         if entry is not None:
             destroy_entry(kernel, task.space, entry)
     destroy_port(kernel, task.port)
+    kernel.ending = 0
     kernel.release(task)
     del kernel.tasks[task]
 
