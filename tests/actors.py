@@ -206,6 +206,8 @@ class Client(Puppet):
         """Return when the daemon has cleaned up after the client."""
         with self.deaths.receive(PATIENCE) as notice:
             assert isinstance(notice, DeadNameNotification)
+        # It keeps the pidfd until it knows how the process ended, and looks when it is asked.
+        self._task.calls.describe(self.inbox.name)
 
     def die(self) -> None:
         """Kill it, and return when the daemon has cleaned up."""

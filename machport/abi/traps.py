@@ -20,7 +20,7 @@ Buffer = bytes | memoryview
 Payload = bytes | tuple[Buffer, ...]
 
 #: Fields that are not unsigned 32-bit words.
-_FORMATS: Final = {"delta": "i", "srdelta": "i", "context": "Q", "guard": "Q"}
+_FORMATS: Final = {"delta": "i", "srdelta": "i", "context": "Q", "guard": "Q", "when": "Q"}
 #: Fields that are the port name a refusal is about, the likeliest first.
 _SUBJECTS: Final = ("name", "member", "old", "pset", "rcv_name", "remote")
 _WORDS: Final = "words"
@@ -108,6 +108,19 @@ def _unpack(
     return fields.unpack_from(data)[1:], words
 
 
+def pack_texts(*texts: str) -> list[int]:
+    """Texts without zeros in them as words."""
+    data = "\0".join(texts).encode(errors="replace")
+    return list(memoryview(data + bytes(-len(data) & 3)).cast("I"))
+
+
+def unpack_texts(words: Sequence[int], count: int) -> list[str]:
+    """``count`` texts; those that are missing are empty."""
+    data = _pack_words(words).decode(errors="replace").rstrip("\0")
+    texts = data.split("\0", count - 1)
+    return texts + [""] * (count - len(texts))
+
+
 def number_of(data: Buffer) -> int:
     """The trap number of a trap, or the return code of an answer.
 
@@ -146,6 +159,19 @@ SEND_MANY_MAX: Final = 64
 RECEIVE_MANY_MAX: Final = 1024
 #: The words are the sizes of the messages, which stand behind them; the answer says how many of them were sent.
 SEND_MANY: Final = Trap(9, "send_many", "words", "sent code")
+#: Names and kinds (MACH_PORT_RIGHT_) of rights that are given up, one reference each.  There is no answer.
+FORGET: Final = Trap(16, "forget", "words")
+#: The task is about to close its connection, and means it.  There is no answer.
+CLOSE: Final = Trap(17, "close", "")
+#: The words are the label.
+PORT_LABEL: Final = Trap(18, "port_label", "name words")
+#: ``flags`` are those below, ``when`` is in microseconds since the epoch, ``status`` as ``wait`` has it, and the words
+#: are the labels of the port, of its holder and of the task that ended, and why that ended.
+DESCRIBE: Final = Trap(19, "describe", "name", "type urefs flags holder_pid ended_pid when status words")
+DESCRIBE_UNRECEIVED: Final = 1
+DESCRIBE_HOLDER: Final = 2
+DESCRIBE_ENDED: Final = 4
+DESCRIBE_STATUS: Final = 8
 
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")

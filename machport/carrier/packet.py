@@ -59,6 +59,16 @@ def send_parts(sock: socket.socket, parts: Sequence[bytes | memoryview], descrip
         os.close(memory)
 
 
+def post(sock: socket.socket, payload: bytes) -> None:
+    """Send one short packet without waiting, whatever the socket's own way is.
+
+    Raises:
+        BlockingIOError: the other side does not read; nothing was sent.
+        OSError: as ``send``.
+    """
+    sock.sendmsg([_HEAD.pack(0, len(payload)), payload], [], socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+
+
 def _send(sock: socket.socket, data: Sequence[bytes | memoryview], descriptors: Sequence[int]) -> None:
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     if len(data) > _PIECES_MAX:

@@ -13,10 +13,11 @@ from typing import NamedTuple, NoReturn, Protocol
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi import traps as t
-from machport.abi.errors import error_for
+from machport.abi.errors import MachError, error_for
 from machport.abi.status import PortStatus
 from machport.abi.traps import Buffer, Payload, number_of, unpack_msg_answer
 from machport.carrier import packet
+from machport.client.description import Description, Fields, unpack_description
 
 #: Bytes that no answer of a call that names only numbers exceeds, what is said about a refusal included.
 _SHORT_ANSWER = 256
@@ -47,6 +48,9 @@ class Carrier(Protocol):
 
     def interrupt(self, thread: int) -> None:
         """Let the call that a thread waits in return."""
+
+    def forget(self, name: int, kind: int) -> bool:
+        """Give up a reference without waiting; False if that has to be tried again."""
 
 
 class Peeked(NamedTuple):
@@ -176,6 +180,30 @@ class Calls:
     ) -> int:
         """Register, replace or cancel (``notify`` 0) a notification; the send-once right registered before, or 0."""
         return self._one(t.REQUEST_NOTIFICATION, (task, name, variant, sync, notify, notify_type))
+
+    # What is known of them
+
+    def describe(self, name: int) -> Description:
+        """What is known of a name of the caller's own: its port, who receives there, and how who did before ended."""
+        return unpack_description(self._trap(t.DESCRIBE, (name,)), lambda: self._describe_again(name))
+
+    def _describe_again(self, name: int) -> Fields | None:
+        try:
+            return self._trap(t.DESCRIBE, (name,))
+        except MachError:
+            return None
+
+    def port_label(self, name: int, label: str) -> None:
+        """What people are to call a port, of which the caller has the receive right: up to 64 bytes of UTF-8."""
+        self._trap(t.PORT_LABEL, (name,), t.pack_texts(label))
+
+    def forget(self, name: int, kind: int) -> bool:
+        """Give up one reference of a right (MACH_PORT_RIGHT_) without waiting, from wherever; also in a finalizer.
+
+        Returns:
+            False if the daemon has no room to hear of it now: keep the right, and try again later.
+        """
+        return self.carrier.forget(name, kind)
 
     # Receive rights
 

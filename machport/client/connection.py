@@ -6,6 +6,7 @@ connection itself carries only hello and new channels; its end is the end of the
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -35,6 +36,8 @@ from machport.client.channel import Answer, Channel, lost
 _ATTEMPTS = 3
 #: Seconds for a hello to be answered; a daemon that is only busy takes thousandths.
 _PATIENCE = 10.0
+#: What the system says of a packet that could be sent later.
+_NO_ROOM = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Control:
@@ -86,6 +89,18 @@ class Control:
             ) from None
         self._sock.settimeout(None)
         return bytes(answer)
+
+    def post(self, payload: bytes) -> bool:
+        """Say something that has no answer, without waiting and whatever else is under way.
+
+        Returns:
+            False if there is no room for it now; True also if nobody is left to hear it.
+        """
+        try:
+            packet.post(self._sock, payload)
+        except OSError as error:
+            return error.errno not in _NO_ROOM
+        return True
 
     def close(self) -> None:
         self._sock.close()
@@ -213,6 +228,21 @@ class Connection:
         if channel is not None and not channel.closed:
             channel.interrupt()
 
+    def forget(self, name: int, kind: int) -> bool:
+        """Give up one reference of a right without waiting, also in a finalizer in the middle of another call.
+
+        A receive right or port set is given up as by ``mach_port_mod_refs``, another right as by
+        ``mach_port_deallocate``; what these would refuse is ignored.
+
+        Args:
+            kind: MACH_PORT_RIGHT_.
+
+        Returns:
+            False if the daemon has no room to hear of it now, and the right is still there; True also if there is no
+            right any more, because the task was closed, belongs to the parent of this process, or has lost its daemon.
+        """
+        return self._pid != os.getpid() or self._control.post(t.FORGET.pack(words=(name, kind)))
+
     def _check_usable(self) -> None:
         if self._pid != os.getpid():
             raise ForkedTask(
@@ -229,6 +259,11 @@ class Connection:
 
     def close(self) -> None:
         """End the task: all its rights go.  Closing again does nothing."""
+        # So that nobody takes it for a death.
+        self._control.post(t.CLOSE.pack())
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._closed = True
         for channel in list(self._all_channels):
             channel.close()
@@ -236,7 +271,7 @@ class Connection:
 
     def _forked(self) -> None:
         """In a forked child: let go of the parent's sockets, whose rights stay with the parent."""
-        self.close()
+        self._let_go()
         self._closed = False
 
 

@@ -86,6 +86,10 @@ class ProcessTask:
     def interrupt(self, thread: int) -> None:
         self.connection.interrupt(thread)
 
+    def forget(self, name: int, kind: int) -> bool:
+        # A finalizer is no reason to join.
+        return self._connection is None or self._connection.forget(name, kind)
+
 
 #: The task of this process.
 process_task = ProcessTask()

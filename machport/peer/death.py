@@ -14,6 +14,7 @@ import select
 import signal
 import struct
 import time
+from collections.abc import Callable
 from typing import Final
 
 #: PIDFD_GET_INFO for the first version of its structure: mask, cgroup, eleven numbers, and the wait status.
@@ -98,14 +99,20 @@ class Death:
         if not self.pid and not self.label:
             return "nobody had it"
         who = f"process {self.pid}" + (f" ({self.label})" if self.label else "")
+        return (
+            f"{who} {self._how() or 'has ended, and the system has not said how'}"
+            if self._has_ended()
+            else f"{who} lives"
+        )
+
+    def _how(self) -> str:
+        """What happened to it; "" if that is not known."""
         number, code = self.signal, self.exit_code
         if number is not None:
             with contextlib.suppress(ValueError):
-                return f"{who} was killed by {signal.Signals(number).name}"
-            return f"{who} was killed by signal {number}"
-        if code is not None:
-            return f"{who} exited with {code}"
-        return f"{who} has ended, and the system has not said how" if self._has_ended() else f"{who} lives"
+                return f"was killed by {signal.Signals(number).name}"
+            return f"was killed by signal {number}"
+        return "" if code is None else f"exited with {code}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
@@ -119,6 +126,73 @@ def _rebuild(pid: int, label: str, when: float, status: int | None) -> Death:
     death.when = when
     death._status = status
     return death
+
+
+class Obituary(Death):
+    """The end of a task, as its daemon tells it.  Equal ones are of the same task.
+
+    Attributes:
+        pid: number of its process, as the daemon saw it; 0 if it had none.
+        label: what the task called itself, with that number.
+        when: when the daemon noticed, in seconds since the epoch.
+        reason: what ended the task if it was not the end of its process, such as "closed its task"; else "".
+    """
+
+    def __init__(
+        self,
+        label: str,
+        pid: int,
+        when: float,
+        *,
+        status: int | None = None,
+        reason: str = "",
+        ask_again: Callable[[], int | None] | None = None,
+    ) -> None:
+        """Tell what is known so far.
+
+        Args:
+            status: how the process ended, as ``wait`` has it; None if that is not known yet.
+            ask_again: what may know it later.
+        """
+        super().__init__(pid, label, -1)
+        self.when = when
+        self.reason = reason
+        self._status = status
+        self._ask_again = ask_again
+
+    @property
+    def status(self) -> int | None:
+        """How the process ended, as ``wait`` has it; None if it has not, or that is not known, or not yet."""
+        return self._wait_status()
+
+    def learn(self, status: int | None) -> bool:
+        """The system was asked how the process ended; whether that is known now."""
+        self._status = status
+        return status is not None
+
+    def _wait_status(self) -> int | None:
+        if self._status is None and self._ask_again is not None and not self.reason:
+            self._status = self._ask_again()
+        return self._status
+
+    def __str__(self) -> str:
+        how = self.reason or self._how() or "ended, and the system has not said how,"
+        return f"task {self.label} {how} at {time.strftime('%H:%M:%S', time.localtime(self.when))}"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Obituary):
+            return NotImplemented
+        return (self.label, self.pid, self.when) == (other.label, other.pid, other.when)
+
+    def __hash__(self) -> int:
+        return hash((self.label, self.pid, self.when))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_obituary, (self.label, self.pid, self.when, self._wait_status(), self.reason)
+
+
+def _rebuild_obituary(label: str, pid: int, when: float, status: int | None, reason: str) -> Obituary:
+    return Obituary(label, pid, when, status=status, reason=reason)
 
 
 def wait_status(pidfd: int) -> int | None:

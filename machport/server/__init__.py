@@ -5,6 +5,7 @@
 ``connection``  one task's threads and their rings  ``closer``     files of clients, closed aside
 ``daemon``      connections, sockets, the loop      ``deaths``     processes that are dying, before they are gone
 ``deadlines``   when calls that wait are over       ``lock``       one daemon per socket
+``obituaries``  how tasks ended
 
 Trusts no byte from a client and never waits for one.  Opens nothing that it was not handed or asked to listen on.
 """

@@ -17,6 +17,7 @@ from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
 from machport.server.dispatch import Answer
+from machport.server.obituaries import Obituaries
 
 
 class Child:
@@ -34,14 +35,20 @@ class Children:
     """The children of all clients.
 
     Args:
+        obituaries: where it is kept how they ended.
         watch: call back when a descriptor is readable; False if it cannot be watched.
         unwatch: stop that, and close it.
     """
 
     def __init__(
-        self, kernel: Kernel, watch: Callable[[int, Callable[[int], object]], bool], unwatch: Callable[[int], None]
+        self,
+        kernel: Kernel,
+        obituaries: Obituaries,
+        watch: Callable[[int, Callable[[int], object]], bool],
+        unwatch: Callable[[int], None],
     ) -> None:
         self._kernel = kernel
+        self._obituaries = obituaries
         self._watch = watch
         self._unwatch = unwatch
         self._children: dict[Task, Child] = {}
@@ -77,7 +84,7 @@ class Children:
             return Answer(t.WATCH.pack_answer())
         if child.maker is not maker or len(descriptors) != 1 or child.pidfd is not None:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "one pidfd must come with the maker's one call for a task")
-        if not self._watch(descriptors[0], lambda _: self.end(task)):
+        if not self._watch(descriptors[0], lambda _: self.end(task, "lost its process before that had joined")):
             raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "the descriptor is not a pidfd")
         child.pidfd = descriptors[0]
         return Answer(t.WATCH.pack_answer(), keeps_descriptors=True)
@@ -90,16 +97,17 @@ class Children:
         self.forget(task)
         return task
 
-    def end(self, task: Task) -> None:
+    def end(self, task: Task, why: str) -> None:
         """A child ends unclaimed."""
         self.forget(task)
         if task.active:
+            self._obituaries.record(task, 0, why)
             tasks.task_terminate(self._kernel, task)
 
     def end_all_of(self, maker: Task) -> None:
         """Whoever made these children has ended."""
         for task in list(self._made_by.get(maker, ())):
-            self.end(task)
+            self.end(task, f"ended with the task that had made it, {maker.label},")
 
     def forget(self, task: Task) -> None:
         """The task is no child any more, if it was one: claimed, or ended."""

@@ -338,15 +338,17 @@ class Client:
     Attributes:
         control: the connection itself, whose end is the end of the task.
         channels: one for each of the task's threads.
+        closes: it has said that it closes its connection.
     """
 
-    __slots__ = ("channels", "control", "peer", "task")
+    __slots__ = ("channels", "closes", "control", "peer", "task")
 
     def __init__(self, peer: Peer, task: Task, control: Channel) -> None:
         self.peer = peer
         self.task = task
         self.control = control
         self.channels: set[Channel] = set()
+        self.closes = False
         self.add(control)
 
     def add(self, channel: Channel) -> None:

@@ -21,17 +21,19 @@ from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import LimitReached, ProtocolError
 from machport.carrier import hello, rings
-from machport.kernel import tasks
+from machport.kernel import ports, tasks
 from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
+from machport.peer.liveness import is_dead, number_in_proc
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer, attest
 from machport.server.deaths import Deaths
 from machport.server.dispatch import Answer, OpenFile
+from machport.server.obituaries import Obituaries
 from machport.server.traps import OwnCall, Traps
 
 _log: Final = logging.getLogger("machport.daemon")
@@ -43,6 +45,9 @@ _DESCRIPTOR_RESERVE: Final = 64
 _LONGEST_SLEEP: Final = 3600.0
 #: Packets of a dead process that are still carried out.
 _LAST_PACKETS: Final = 64
+#: Why a task ends: its process does, or its connection.
+_DIED: Final = "its process died"
+_HUNG_UP: Final = "its connection ended"
 #: What is called with the events of a descriptor.
 Callback = Callable[[int], object]
 
@@ -67,11 +72,12 @@ class Daemon:
         self._callbacks: dict[int, Callback] = {}
         self._register(listener, lambda _: self._accept())
         self._closer = Closer()
-        self._children = Children(self.kernel, self._register, self._let_go)
         self._deaths = Deaths(self._register, self._lay_to_rest)
         self.traps = Traps(self.kernel, self.bootstrap, self._own_calls(), self._wait_writable, self._released)
         limit = _raise_descriptor_limit()
         self.traps.descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
+        self._obituaries = Obituaries(self._await_hang_up, self._unregister, limit)
+        self._children = Children(self.kernel, self._obituaries, self._register, self._let_go)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -90,15 +96,18 @@ class Daemon:
             if self._idle_since is not None and self._idle_exit is not None:
                 self._running &= time.monotonic() < self._idle_since + self._idle_exit
 
-    def _register(self, file: socket.socket | int, callback: Callback) -> bool:
+    def _register(self, file: socket.socket | int, callback: Callback, events: int = _READ) -> bool:
         descriptor = file if isinstance(file, int) else file.fileno()
         try:
-            self._epoll.register(descriptor, _READ)
+            self._epoll.register(descriptor, events)
         except OSError as error:
             _log.warning("a descriptor cannot be watched: %s", error.strerror)
             return False
         self._callbacks[descriptor] = callback
         return True
+
+    def _await_hang_up(self, descriptor: int, callback: Callback) -> bool:
+        return self._register(descriptor, callback, 0)
 
     def _unregister(self, file: socket.socket | int) -> None:
         """Stop watching a descriptor, if it is watched."""
@@ -131,6 +140,7 @@ class Daemon:
         for client in clients:
             self._end(client, "the daemon stops", drain=False)
         self._deaths.close()
+        self._obituaries.close()
         self._epoll.close()
         self._listener.close()
         os.close(self._spare)
@@ -211,7 +221,7 @@ class Daemon:
             self._check_idle()
             return
         client = Client(peer, task, channel)
-        if not self._register(peer.pidfd, lambda _: self._end(client, "its process died")):
+        if not self._register(peer.pidfd, lambda _: self._end(client, _DIED)):
             tasks.task_terminate(self.kernel, task)
             self._forget(channel)
             os.close(peer.pidfd)
@@ -248,8 +258,8 @@ class Daemon:
             return
         _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
         self._unregister(client.peer.pidfd)
-        os.close(client.peer.pidfd)
         self._deaths.forget(client)
+        self._obituaries.record(client.task, client.peer.pid, _reason(client, why), client.peer.pidfd)
         channels = list(client.channels)
         if drain:
             for channel in channels:
@@ -273,7 +283,7 @@ class Daemon:
                     break
                 self._serve(channel, _READ)
                 self._settle()
-        self._end(client, "its threads have ended")
+        self._end(client, _DIED)
 
     def _check_idle(self) -> None:
         if not self._clients:
@@ -331,7 +341,7 @@ class Daemon:
         if received is None:
             # Of a dead process, the sockets of threads may end before the task's own does.
             self.traps.drain(channel)
-            self._hang_up(channel, "its connection ended")
+            self._hang_up(channel, _HUNG_UP)
             return
         payload, descriptors = received
         client = channel.client
@@ -359,6 +369,7 @@ class Daemon:
             t.WATCH.number: self._watch_child,
             t.TASK_CREATE.number: self._task_create,
             t.LIFELINE.number: self._lifeline,
+            t.DESCRIBE.number: self._describe,
         }
 
     def _ticket(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
@@ -372,6 +383,29 @@ class Daemon:
 
     def _lifeline(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         return self._deaths.watch(_client_of(channel), t.LIFELINE.unpack(payload)[0][0], descriptors)
+
+    def _describe(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        """What is known of a name of the caller's, and of those who had the right to receive there."""
+        task = _client_of(channel).task
+        tasks.check_alive(task)
+        known = ports.describe(self.kernel, task, t.DESCRIBE.unpack(payload)[0][0])
+        flags = t.DESCRIBE_UNRECEIVED if known.unreceived else 0
+        labels = [known.label, "", "", ""]
+        holder_pid, ended_pid, when, status = 0, 0, 0, 0
+        if known.holder is not None:
+            flags |= t.DESCRIBE_HOLDER
+            client = self._clients.get(known.holder)
+            labels[1], holder_pid = known.holder.label, 0 if client is None else client.peer.pid
+        obituary = self._obituaries.of(known.last_holder)
+        if obituary is not None:
+            flags |= t.DESCRIBE_ENDED
+            labels[2:] = obituary.label, obituary.reason
+            ended_pid, when = obituary.pid, int(obituary.when * 1_000_000)
+            if obituary.status is not None:
+                flags |= t.DESCRIBE_STATUS
+                status = obituary.status
+        results = (known.type, known.urefs, flags, holder_pid, ended_pid, when, status)
+        return Answer(t.DESCRIBE.pack_answer(results, t.pack_texts(*labels)))
 
     def _new_thread(self, channel: Channel) -> Answer:
         """A channel for one more thread: the thread's end of its socket, and the memory of its rings."""
@@ -426,11 +460,36 @@ class Daemon:
             self._closer.close([released.descriptor])
         elif isinstance(released, Task):
             self._children.forget(released)
+            client = self._clients.get(released)
+            self._obituaries.record(released, 0 if client is None else client.peer.pid, "was terminated")
 
 
 def _client_of(channel: Channel) -> Client:
     assert channel.client is not None
     return channel.client
+
+
+def _reason(client: Client, why: str) -> str:
+    """What ended a task, for its obituary; "" if that was the end of its process."""
+    if client.closes:
+        return "closed its task"
+    if why == _DIED or _is_dying(client.peer):
+        return ""
+    if why == _HUNG_UP:
+        return "let its connection go"
+    return f"was {why}" if why.startswith("cut off") else f"was cut off: {why}"
+
+
+def _is_dying(peer: Peer) -> bool:
+    """Whether the process is dead, or no thread of it will run its program again."""
+    poll = select.poll()
+    poll.register(peer.pidfd, select.POLLIN)
+    if poll.poll(0):
+        return True
+    with contextlib.suppress(OSError, ValueError):
+        number = number_in_proc(peer.pidfd)
+        return number > 0 and is_dead(number)
+    return False
 
 
 def _raise_descriptor_limit() -> int:

@@ -114,6 +114,33 @@ def _fileport_makefd(kernel: Kernel, caller: Task, descriptors: Sequence[int], n
     return Answer(t.FILEPORT_MAKEFD.pack_answer(), descriptors=(file.descriptor,))
 
 
+def _port_label(kernel: Kernel, caller: Task, descriptors: Sequence[int], name: int, words: Sequence[int]) -> None:
+    (label,) = t.unpack_texts(words, 1)
+    if not label.isprintable():
+        raise Refusal(c.KERN_INVALID_ARGUMENT, "port_label", "a label is text that can be printed, in one line")
+    ports.set_label(kernel, caller, name, label)
+
+
+def forget(kernel: Kernel, caller: Task, payload: bytes | memoryview) -> None:
+    """Give up rights that the caller has forgotten; what cannot be given up is passed over.
+
+    Raises:
+        ProtocolError: the bytes are not this trap.
+    """
+    _, words = t.FORGET.unpack(payload)
+    if len(words) % 2:
+        raise ProtocolError("forget: a name without its kind")
+    for name, kind in zip(words[::2], words[1::2], strict=True):
+        try:
+            check_alive(caller)
+            if kind == c.MACH_PORT_RIGHT_RECEIVE or kind == c.MACH_PORT_RIGHT_PORT_SET:
+                ports.mach_port_mod_refs(kernel, caller, name, kind, -1)
+            else:
+                ports.mach_port_deallocate(kernel, caller, name)
+        except Refusal:
+            pass
+
+
 #: On the task that the first field names.
 _TASK_CALLS: Final[dict[t.Trap, Callable[..., Any]]] = {
     t.NAMES: ports.mach_port_names,
@@ -159,6 +186,7 @@ _CALLER_CALLS: Final[dict[t.Trap, Callable[..., Any]]] = {
     t.TASK_SELF: _task_self,
     t.FILEPORT_MAKEPORT: _fileport_makeport,
     t.FILEPORT_MAKEFD: _fileport_makefd,
+    t.PORT_LABEL: _port_label,
 }
 _ON_CALLER, _ON_TASK, _BETWEEN = range(3)
 

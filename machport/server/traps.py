@@ -26,13 +26,15 @@ from machport.ring.spinning import spin_ns
 from machport.server.bootstrap import Bootstrap
 from machport.server.connection import Channel
 from machport.server.deadlines import Deadlines
-from machport.server.dispatch import Answer, answer_parts, carry_out_mach_msg, dispatch, msg_answer, new_answer
+from machport.server.dispatch import Answer, answer_parts, carry_out_mach_msg, dispatch, forget, msg_answer, new_answer
 
 _log: Final = logging.getLogger("machport.daemon")
 #: Numbers of the traps that carry messages.
 MACH_MSG: Final = t.MACH_MSG
 _RECEIVE_MANY: Final = t.RECEIVE_MANY.number
 _SEND_MANY: Final = t.SEND_MANY.number
+#: Those that come by a socket and have no answer.
+_NOTES: Final = frozenset(trap.number for trap in (t.INTERRUPT, t.ABANDON, t.FORGET, t.CLOSE))
 #: Traps of one thread that are carried out before the next thread has its turn.
 _TURN: Final = 64
 #: Traps that a dead process is still granted.
@@ -180,18 +182,35 @@ class Traps:
         Raises:
             ProtocolError: the thread has a call under way, or these bytes are no trap.
         """
-        if number_of(payload) == t.INTERRUPT.number:
-            if channel.waiter is not None:
-                interrupt(self.kernel, channel.waiter)
-            return
-        if number_of(payload) == t.ABANDON.number:
-            channel.reset = True
-            self.broken.append((channel, "its thread gave its call up"))
+        if number_of(payload) in _NOTES:
+            channel.closer.close(descriptors)
+            self._take_note(channel, payload)
             return
         if channel.waiter is not None:
             raise ProtocolError("a trap while another of the same thread is under way")
         channel.begin(False)
         self._carry_out(channel, payload, descriptors)
+
+    def _take_note(self, channel: Channel, payload: bytes | memoryview) -> None:
+        """Something that a task lets its kernel know, whatever it is doing; nobody waits for an answer."""
+        client, number = channel.client, number_of(payload)
+        assert client is not None
+        if number == t.INTERRUPT.number:
+            if channel.waiter is not None:
+                interrupt(self.kernel, channel.waiter)
+        elif number == t.ABANDON.number:
+            channel.reset = True
+            self.broken.append((channel, "its thread gave its call up"))
+        elif number == t.CLOSE.number:
+            client.closes = True
+        else:
+            try:
+                forget(self.kernel, client.task, payload)
+            except ProtocolError:
+                raise
+            except Exception as error:
+                raise self._fault(channel, error) from error
+            self.settle()
 
     def _carry_out(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
         """Carry out a trap, and answer it unless it has to wait."""

@@ -39,6 +39,8 @@ FUZZ = settings(
 )
 #: A receive right, a receive right with a send right, a port set, a dead name and the task itself, in a new task.
 NAMES = 5
+#: Traps that are answered, or end the connection.
+ANSWERED = [trap for trap in t.TRAPS.values() if trap not in (t.INTERRUPT, t.FORGET, t.CLOSE)]
 
 
 class Target:
@@ -273,10 +275,20 @@ def test_descriptors_with_a_trap_that_takes_none_are_closed(target: Target) -> N
 
 
 @FUZZ
-@given(number=st.sampled_from([n for n in t.TRAPS if n != t.INTERRUPT.number]), rest=st.binary(max_size=48))
+@given(number=st.sampled_from([trap.number for trap in ANSWERED]), rest=st.binary(max_size=48))
 def test_any_bytes_after_the_number_of_a_trap_are_answered_or_cut_off(target: Target, number: int, rest: bytes) -> None:
     with target.attacker() as raw:
         raw.trap(struct.pack("<I", number) + rest)
+
+
+@FUZZ
+@given(rest=st.binary(max_size=48), count=st.integers(0, 3))
+def test_any_bytes_after_a_note_are_passed_over_or_cut_off(target: Target, rest: bytes, count: int) -> None:
+    with target.attacker() as raw:
+        for note in (t.INTERRUPT, t.FORGET, t.CLOSE):
+            payload = note.pack() + rest
+            write(raw.control, struct.pack("<II", 0, len(payload)) + payload, [0] * count)
+        packet_ends(raw)
 
 
 @FUZZ
@@ -290,7 +302,7 @@ def test_any_payload_is_answered_or_cut_off(target: Target, data: bytes) -> None
 words = st.one_of(st.integers(0, 40), st.sampled_from([2**31 - 1, 2**31, 2**32 - 1]), st.integers(0, 2**32 - 1))
 calls = st.lists(
     st.tuples(
-        st.sampled_from([trap for trap in t.TRAPS.values() if trap is not t.INTERRUPT]),
+        st.sampled_from(ANSWERED),
         st.lists(st.one_of(words, st.integers(-20, -1)), min_size=8, max_size=8),
         st.lists(words, max_size=6),
     ),
