@@ -61,6 +61,10 @@ cdef class MsgAnswer:
 cpdef tuple msg_answer_parts(
     int64_t code, object head, object inline, object tail, object memory, object rule, int64_t taken
 )
+cpdef object pack_async(int64_t tag, MsgTrap trap)
+cpdef tuple unpack_async(object trap)
+cpdef bytes pack_tag(int64_t tag)
+cpdef tuple unpack_tagged(object answer)
 cpdef bint is_last(object answer) except -1
 @cython.locals(length=Py_ssize_t, at=Address, send_size=int64_t, count=int64_t)
 cpdef MsgTrap unpack_msg(object trap)

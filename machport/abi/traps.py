@@ -159,6 +159,14 @@ SEND_MANY_MAX: Final = 64
 RECEIVE_MANY_MAX: Final = 1024
 #: The words are the sizes of the messages, which stand behind them; the answer says how many of them were sent.
 SEND_MANY: Final = Trap(9, "send_many", "words", "sent code")
+#: A tag and a whole ``mach_msg`` trap.  Any number of others may be asked for before its answer comes, which is the tag
+#: and the answer of ``mach_msg``.
+ASYNC: Final = Trap(10, "async", "tag")
+#: Interrupts the call with this tag if it waits.  The answer is the call's own, which every call has once; there is no
+#: other, also if the call was done before.
+CANCEL: Final = Trap(11, "cancel", "tag")
+#: Calls of one channel that may wait; one more is answered with KERN_RESOURCE_SHORTAGE.
+ASYNC_MAX: Final = 65536
 #: Names and kinds (MACH_PORT_RIGHT_) of rights that are given up, one reference each.  There is no answer.
 FORGET: Final = Trap(16, "forget", "words")
 #: The task is about to close its connection, and means it.  There is no answer.
@@ -226,6 +234,7 @@ MACH_MSG: Final = 31
 _MSG_SIZE: Final = 28
 _MSG_ANSWER_SIZE: Final = 24
 _BATCH_HEAD: Final = 8
+_TAGGED: Final = struct.Struct("<II")
 #: Stands for the size of memory that the sender could not read.
 _UNREADABLE: Final = 0xFFFFFFFF
 
@@ -427,6 +436,38 @@ def _answer_size(entry: Buffer, at: int, end: int) -> int:
         for index in range(count):
             size += w.u32(memory, at + _MSG_ANSWER_SIZE + 4 * index)
     return min(size, end - at)
+
+
+def pack_async(tag: int, trap: MsgTrap) -> Payload:
+    """A ``mach_msg`` that nobody waits for: its answer bears the tag."""
+    head = _TAGGED.pack(ASYNC.number, tag)
+    payload = trap.payload()
+    return head + payload if isinstance(payload, bytes) else (head, *payload)
+
+
+def unpack_async(trap: Buffer) -> tuple[int, Buffer]:
+    """Tag and ``mach_msg`` trap of an ``async`` one.
+
+    Raises:
+        ProtocolError: there is no ``mach_msg`` in it.
+    """
+    if len(trap) < _TAGGED.size + _NUMBER.size or w.u32(w.address(trap), _TAGGED.size) != MACH_MSG:
+        raise ProtocolError("async: there is no mach_msg in it")
+    return w.u32(w.address(trap), _NUMBER.size), w.kept(trap, _TAGGED.size)
+
+
+def pack_tag(tag: int) -> bytes:
+    """What stands before the answer to an ``async`` trap."""
+    return _NUMBER.pack(tag)
+
+
+def unpack_tagged(answer: Buffer) -> tuple[int, MsgAnswer]:
+    """Tag and answer of a call that was asked for by ``async``.
+
+    Raises:
+        ProtocolError: as ``unpack_msg``.
+    """
+    return number_of(answer), unpack_msg_answer(w.kept(answer, _NUMBER.size))
 
 
 def is_last(answer: Buffer) -> bool:

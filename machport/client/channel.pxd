@@ -54,4 +54,4 @@ cdef class Channel:
     cpdef _sleep(self)
 
 @cython.locals(size=int64_t)
-cdef int64_t _size(object payload) except -1
+cpdef int64_t payload_size(object payload) except -1

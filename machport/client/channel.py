@@ -76,7 +76,7 @@ class Channel:
         """
         self.under_way = True
         try:
-            size = _size(payload)
+            size = payload_size(payload)
             if self._wants_wide or size > self._longest:
                 self._make_room(size)
             if len(descriptors) or size > self._longest:
@@ -105,7 +105,7 @@ class Channel:
         try:
             longest = answer_max
             for payload in payloads:
-                longest = max(longest, _size(payload))
+                longest = max(longest, payload_size(payload))
             self._make_room(longest * 4)
             if longest > self._longest:
                 return [self._one_of_many(payload) for payload in payloads]
@@ -148,6 +148,10 @@ class Channel:
         """From another thread: let the call under way return, if it is waiting."""
         packet.send(self._sock, t.INTERRUPT.pack())
 
+    def end(self) -> None:
+        """The task is over."""
+        self.close()
+
     def close(self) -> None:
         """End the channel; in a forked child, let go of it, because its rings are those of the parent's thread."""
         self.closed = True
@@ -182,7 +186,7 @@ class Channel:
             waking.wake(self._descriptor)
 
     def _one_of_many(self, payload: Payload) -> Buffer:
-        if _size(payload) > self._longest:
+        if payload_size(payload) > self._longest:
             self._send(payload, _NONE)
             answer, descriptors = self._receive()
         else:
@@ -329,8 +333,12 @@ class Channel:
         while self._early is None:
             self._sleep()
         answer, self._early = self._early, None
-        self._wants_wide = self._longest < len(answer[0]) <= rings.longest_of(rings.WIDE)
+        self._note_size(len(answer[0]))
         return answer
+
+    def _note_size(self, size: int) -> None:
+        """After an answer by the socket, whether wider rings would have brought it."""
+        self._wants_wide = self._longest < size <= rings.longest_of(rings.WIDE)
 
     # The end
 
@@ -354,7 +362,8 @@ class Channel:
             raise lost() from None
 
 
-def _size(payload: Payload) -> int:
+def payload_size(payload: Payload) -> int:
+    """How many bytes a trap has."""
     if isinstance(payload, bytes):
         return len(payload)
     size = 0

@@ -11,8 +11,9 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from machport.abi import traps as t
 from machport.abi.constants import MACH_PORT_NULL
@@ -29,8 +30,14 @@ from machport.abi.traps import Buffer, Payload
 from machport.carrier import packet, rings
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.carrier.hello import Hello
+from machport.carrier.rings import RingPair
 from machport.client import lifeline
 from machport.client.channel import Answer, Channel, lost
+
+if TYPE_CHECKING:
+    from machport.client.events import Events
+
+_Channel = TypeVar("_Channel", bound=Channel)
 
 #: How often to try, when a daemon may end or start at the same moment.
 _ATTEMPTS = 3
@@ -163,7 +170,7 @@ class Connection:
             return self._channel().trap(payload, descriptors)
         except DaemonLost:
             # Also what a thread sees that waited while another one closed the task.
-            self._check_usable()
+            self.check_usable()
             raise
 
     def traps(self, payloads: Sequence[Payload], answer_max: int) -> list[Buffer]:
@@ -177,7 +184,7 @@ class Connection:
         try:
             return self._channel().traps(payloads, answer_max)
         except DaemonLost:
-            self._check_usable()
+            self.check_usable()
             raise
 
     def stream(self, payload: bytes) -> list[Buffer]:
@@ -188,7 +195,7 @@ class Connection:
         try:
             return self._channel().stream(payload)
         except DaemonLost:
-            self._check_usable()
+            self.check_usable()
             raise
 
     def _channel(self) -> Channel:
@@ -198,14 +205,23 @@ class Connection:
         """
         channel: Channel | None = getattr(self._local, "channel", None)
         if channel is None or channel.closed:
-            self._local.channel = channel = self._new_channel()
+            self._local.channel = channel = self._new_channel(Channel)
             self._channels[threading.get_ident()] = channel
         elif channel.under_way:
-            return self._new_channel()
+            return self._new_channel(Channel)
         return channel
 
-    def _new_channel(self) -> Channel:
-        self._check_usable()
+    def events(self) -> Events:
+        """A channel for calls that no thread waits for.
+
+        Raises: as ``trap``, and LimitReached if the system or the daemon have none left.
+        """
+        from machport.client.events import Events
+
+        return self._new_channel(lambda sock, pair: Events(sock, pair, self))
+
+    def _new_channel(self, make: Callable[[socket.socket, RingPair], _Channel]) -> _Channel:
+        self.check_usable()
         with self._lock:
             answer, descriptors = self._control.trap(t.THREAD.pack())
         if t.number_of(answer) or len(descriptors) != 2:
@@ -213,7 +229,7 @@ class Connection:
             raise error_for(t.number_of(answer), t.unpack_refusal(answer)[1], call="thread", task=self.label)
         sock = socket.socket(fileno=descriptors[0])
         try:
-            channel = Channel(sock, rings.attach(descriptors[1]))
+            channel = make(sock, rings.attach(descriptors[1]))
         except BaseException:
             sock.close()
             raise
@@ -243,7 +259,8 @@ class Connection:
         """
         return self._pid != os.getpid() or self._control.post(t.FORGET.pack(words=(name, kind)))
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raise what keeps this process from calling, apart from the daemon: as ``trap``."""
         if self._pid != os.getpid():
             raise ForkedTask(
                 "this process is a forked child and holds none of its parent's rights; make a Task of its own",
@@ -261,18 +278,16 @@ class Connection:
         """End the task: all its rights go.  Closing again does nothing."""
         # So that nobody takes it for a death.
         self._control.post(t.CLOSE.pack())
-        self._let_go()
-
-    def _let_go(self) -> None:
         self._closed = True
         for channel in list(self._all_channels):
-            channel.close()
+            channel.end()
         self._control.close()
 
     def _forked(self) -> None:
         """In a forked child: let go of the parent's sockets, whose rights stay with the parent."""
-        self._let_go()
-        self._closed = False
+        for channel in list(self._all_channels):
+            channel.close()
+        self._control.close()
 
 
 def _connect(path: Path, *, start: bool) -> socket.socket:

@@ -12,6 +12,15 @@ from machport.ring.doorbell cimport Doorbell
 from machport.ring.queue cimport Ring
 from machport.server.dispatch cimport Answer
 
+cdef class Channel
+
+@cython.final
+cdef class TaggedCall:
+    cdef readonly Channel channel
+    cdef readonly int64_t tag
+    cdef public Waiter waiter
+    cdef public object deadline
+
 @cython.final
 cdef class Channel:
     cdef public object sock
@@ -26,6 +35,7 @@ cdef class Channel:
     cdef Doorbell _daemon_bell
     cdef int64_t _longest
     cdef public Waiter waiter
+    cdef public dict tagged
     cdef public Batch batch
     cdef public Waiter many
     cdef public int64_t left
@@ -40,6 +50,8 @@ cdef class Channel:
     cpdef use(self, object rings)
     cpdef bytes next_trap(self)
     cpdef begin(self, bint by_ring)
+    cpdef dict tagged_calls(self)
+    cpdef is_expected(self)
     cpdef bint answer(self, Answer answer) except -1
     cpdef bint flush(self) except -1
     cdef bint _write(self, Answer answer) except -1

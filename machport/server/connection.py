@@ -64,15 +64,34 @@ def attest(sock: socket.socket) -> Peer:
     return Peer(pid, uid, gid, pidfd)
 
 
+class TaggedCall:
+    """A call of a channel that has many under way.
+
+    Attributes:
+        channel, tag: where its answer goes, and what stands before it.
+        waiter: None when the call is over.
+        deadline: when its present phase is over, by the monotonic clock.
+    """
+
+    __slots__ = ("channel", "deadline", "tag", "waiter")
+
+    def __init__(self, channel: Channel, tag: int) -> None:
+        self.channel = channel
+        self.tag = tag
+        self.waiter: Waiter | None = None
+        self.deadline: float | None = None
+
+
 class Channel:
     """One thread's way to its kernel: at most one trap under way, and answers not yet written.
 
     The channel that a connection begins with has only its socket; those of threads have rings as well.  An answer goes
-    the way that its trap came.
+    the way that its trap came.  A channel on which calls have tags has many of them under way, and answers by the ring.
 
     Attributes:
         client, task: whose it is, once it has said hello.
         waiter: the call that the thread is blocked in.
+        tagged: calls with tags that wait; None until the first of them comes.
         batch: what its ``send_many`` has still to send.
         many, left: its ``receive_many`` that goes on, and how many messages that may still take.
         deadline: when the present phase of its call is over, by the monotonic clock.
@@ -103,6 +122,7 @@ class Channel:
         "reset",
         "rings",
         "sock",
+        "tagged",
         "task",
         "waiter",
     )
@@ -118,6 +138,7 @@ class Channel:
         self.client: Client | None = None
         self.task: Task | None = None
         self.waiter: Waiter | None = None
+        self.tagged: dict[int, TaggedCall] | None = None
         self.batch: Batch | None = None
         self.many: Waiter | None = None
         self.left = 0
@@ -191,12 +212,24 @@ class Channel:
 
     def begin(self, by_ring: bool) -> None:
         """A trap has come: the thread has read what it was answered, unless it sent this one before."""
+        by_ring = by_ring or self.tagged is not None
         self.by_ring = by_ring
         if self.delivered:
             if not by_ring or not self._up.data_available():
                 self.delivered.clear()
             elif len(self.delivered) > _DELIVERED_MAX:
                 self.delivered = self._unread()
+
+    def tagged_calls(self) -> dict[int, TaggedCall]:
+        """The calls with tags that wait; from the first on, whatever comes is answered by the ring."""
+        if self.tagged is None:
+            self.tagged = {}
+            self.by_ring = True
+        return self.tagged
+
+    def is_expected(self) -> None:
+        """The thread is about to speak, and the ring is looked at: it need not ring."""
+        self._daemon_bell.disarm()
 
     # Out
 

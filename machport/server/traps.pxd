@@ -5,12 +5,12 @@ from libc.stdint cimport int64_t
 
 cimport machport.abi.constants as c
 cimport machport.ring.memory as memory
-from machport.abi.traps cimport Batch, number_of
+from machport.abi.traps cimport Batch, number_of, pack_tag, unpack_async
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.messages cimport abandon, collect, expire, interrupt, mach_msg
 from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Result, Waiter
-from machport.server.connection cimport Channel
+from machport.server.connection cimport Channel, TaggedCall
 from machport.server.dispatch cimport Answer, answer_parts, carry_out_mach_msg, msg_answer, new_answer
 
 @cython.final
@@ -38,9 +38,10 @@ cdef class Traps:
     cdef _retire(self, int64_t now)
     cpdef attend(self, Channel channel)
     cpdef forget(self, Channel channel)
-    @cython.locals(waiter=Waiter)
+    @cython.locals(waiter=Waiter, call=TaggedCall)
     cpdef abandon(self, Channel channel)
 
+    @cython.locals(number=int64_t)
     cpdef take(self, Channel channel, object payload, object descriptors)
     @cython.locals(task=Task)
     cdef _carry_out(self, Channel channel, object payload, object descriptors)
@@ -54,9 +55,17 @@ cdef class Traps:
     cdef _release(self)
     @cython.locals(channel=Channel)
     cdef _changed(self, Waiter waiter)
-    cdef _arm(self, Channel channel, Waiter waiter)
-    @cython.locals(channel=Channel)
+    cdef _arm(self, object waiting, Waiter waiter)
     cpdef expire(self)
+
+    @cython.locals(task=Task, calls=dict, call=TaggedCall, waiter=Waiter)
+    cdef _begin_tagged(self, Channel channel, object payload)
+    @cython.locals(call=TaggedCall)
+    cdef _cancel(self, Channel channel, object payload)
+    @cython.locals(channel=Channel)
+    cdef _changed_tagged(self, TaggedCall call, Waiter waiter)
+    @cython.locals(answer=Answer)
+    cdef _finish_tagged(self, TaggedCall call, Result result)
 
     @cython.locals(task=Task)
     cdef Waiter _receive_many(self, Channel channel, object payload)

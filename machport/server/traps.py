@@ -16,7 +16,7 @@ from typing import Final
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import LimitReached, ProtocolError
-from machport.abi.traps import Batch, number_of
+from machport.abi.traps import Batch, number_of, pack_tag, unpack_async
 from machport.kernel.kernel import Kernel
 from machport.kernel.messages import abandon, collect, expire, interrupt, mach_msg
 from machport.kernel.refusal import Refusal
@@ -24,7 +24,7 @@ from machport.kernel.waiter import Result, Waiter
 from machport.ring import memory
 from machport.ring.spinning import spin_ns
 from machport.server.bootstrap import Bootstrap
-from machport.server.connection import Channel
+from machport.server.connection import Channel, TaggedCall
 from machport.server.deadlines import Deadlines
 from machport.server.dispatch import Answer, answer_parts, carry_out_mach_msg, dispatch, forget, msg_answer, new_answer
 
@@ -35,6 +35,8 @@ _RECEIVE_MANY: Final = t.RECEIVE_MANY.number
 _SEND_MANY: Final = t.SEND_MANY.number
 #: Those that come by a socket and have no answer.
 _NOTES: Final = frozenset(trap.number for trap in (t.INTERRUPT, t.ABANDON, t.FORGET, t.CLOSE))
+_ASYNC: Final = t.ASYNC.number
+_CANCEL: Final = t.CANCEL.number
 #: Traps of one thread that are carried out before the next thread has its turn.
 _TURN: Final = 64
 #: Traps that a dead process is still granted.
@@ -44,6 +46,8 @@ _SLICE: Final = 200_000
 
 #: Bytes of an answer before its message.
 _ANSWER_HEAD: Final = 24
+#: The answer to a call that would be one too many.
+_TOO_MANY: Final = t.MsgAnswer(c.KERN_RESOURCE_SHORTAGE, rule="async").pack()
 #: Ends the answers to ``receive_many``.
 _NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
 
@@ -169,10 +173,18 @@ class Traps:
         self.abandon(channel)
 
     def abandon(self, channel: Channel) -> None:
-        """The call that the thread waits in ends without an answer; a message that it sends is destroyed."""
+        """The calls that wait end without an answer; messages that they send are destroyed."""
         waiter, channel.waiter = channel.waiter, None
         if waiter is not None:
             abandon(self.kernel, waiter)
+        if channel.tagged:
+            calls = list(channel.tagged.values())
+            channel.tagged.clear()
+            for call in calls:
+                waiter, call.waiter = call.waiter, None
+                call.deadline = None
+                assert waiter is not None
+                abandon(self.kernel, waiter)
 
     # Traps
 
@@ -182,12 +194,16 @@ class Traps:
         Raises:
             ProtocolError: the thread has a call under way, or these bytes are no trap.
         """
-        if number_of(payload) in _NOTES:
+        number = number_of(payload)
+        if number in _NOTES:
             channel.closer.close(descriptors)
             self._take_note(channel, payload)
             return
         if channel.waiter is not None:
             raise ProtocolError("a trap while another of the same thread is under way")
+        if channel.tagged is not None and number != _ASYNC and number != _CANCEL:
+            # Its answer would go by the ring, for whose room nobody who writes to the socket waits.
+            raise ProtocolError("a trap without a tag by the socket of a channel whose calls have tags")
         channel.begin(False)
         self._carry_out(channel, payload, descriptors)
 
@@ -223,6 +239,10 @@ class Traps:
             elif number == _RECEIVE_MANY:
                 self._was_many = True
                 self._begun(channel, self._receive_many(channel, payload))
+            elif number == _ASYNC:
+                self._begin_tagged(channel, payload)
+            elif number == _CANCEL:
+                self._cancel(channel, payload)
             elif number == _SEND_MANY:
                 self._was_many = True
                 self._send_many(channel, payload)
@@ -306,6 +326,9 @@ class Traps:
         if waiter.owner is self.bootstrap:
             self.bootstrap.serve()
             return
+        if isinstance(waiter.owner, TaggedCall):
+            self._changed_tagged(waiter.owner, waiter)
+            return
         channel: Channel | None = waiter.owner  # type: ignore[assignment]
         if channel is None or channel.waiter is not waiter:
             return
@@ -318,18 +341,76 @@ class Traps:
         if channel.rings is not None:
             self.attend(channel)
 
-    def _arm(self, channel: Channel, waiter: Waiter) -> None:
+    def _arm(self, waiting: Channel | TaggedCall, waiter: Waiter) -> None:
         milliseconds = waiter.deadline_ms
-        channel.deadline = None
+        waiting.deadline = None
         if milliseconds is not None:
-            self.deadlines.add(channel, time.monotonic() + milliseconds / 1000)
+            self.deadlines.add(waiting, time.monotonic() + milliseconds / 1000)
 
     def expire(self) -> None:
         """Calls whose time is over return."""
-        for channel in self.deadlines.due(time.monotonic()):
-            if channel.waiter is not None:
-                expire(self.kernel, channel.waiter)
+        for waiting in self.deadlines.due(time.monotonic()):
+            if waiting.waiter is not None:
+                expire(self.kernel, waiting.waiter)
                 self.settle()
+
+    # Calls with tags
+
+    def _begin_tagged(self, channel: Channel, payload: bytes | memoryview) -> None:
+        """Carry out a ``mach_msg`` of a thread that does not wait for its answer."""
+        task = channel.task
+        assert task is not None
+        if channel.rings is None:
+            raise ProtocolError("a call with a tag where the connection began")
+        tag, trap = unpack_async(payload)
+        calls = channel.tagged_calls()
+        if tag in calls:
+            raise ProtocolError(f"a second call with the tag {tag}")
+        if len(channel.outbox) >= t.ASYNC_MAX:
+            raise ProtocolError("it asks and does not read what it is answered")
+        call = TaggedCall(channel, tag)
+        if len(calls) >= t.ASYNC_MAX:
+            self._answer(channel, new_answer((pack_tag(tag), _TOO_MANY)))
+            return
+        waiter = carry_out_mach_msg(self.kernel, task, trap)
+        if waiter.result is not None:
+            self._finish_tagged(call, waiter.result)
+        else:
+            call.waiter = waiter
+            calls[tag] = call
+            waiter.owner = call
+            self._arm(call, waiter)
+
+    def _cancel(self, channel: Channel, payload: bytes | memoryview) -> None:
+        (tag,), _ = t.CANCEL.unpack(payload)
+        if channel.tagged is None:
+            raise ProtocolError("a call with a tag is cancelled, and there never was one")
+        call = channel.tagged.get(tag)
+        if call is not None:
+            assert call.waiter is not None
+            interrupt(self.kernel, call.waiter)
+
+    def _changed_tagged(self, call: TaggedCall, waiter: Waiter) -> None:
+        if call.waiter is not waiter:
+            return
+        if waiter.result is None:
+            self._arm(call, waiter)
+            return
+        channel = call.channel
+        assert channel.tagged is not None
+        call.waiter = None
+        call.deadline = None
+        del channel.tagged[call.tag]
+        self._finish_tagged(call, waiter.result)
+        # What it has waited for as a rule lets it speak.
+        if not channel.is_busy and channel.waiter is None and not channel.outbox:
+            channel.is_expected()
+        self.attend(channel)
+
+    def _finish_tagged(self, call: TaggedCall, result: Result) -> None:
+        answer = msg_answer(result)
+        answer.parts = (pack_tag(call.tag), *answer.parts)
+        self._answer(call.channel, answer)
 
     # Calls on messages
 
