@@ -180,6 +180,10 @@ DESCRIBE_UNRECEIVED: Final = 1
 DESCRIBE_HOLDER: Final = 2
 DESCRIBE_ENDED: Final = 4
 DESCRIBE_STATUS: Final = 8
+#: A right of the caller's waits for whoever has its ticket.
+DEPOSIT: Final = Trap(12, "deposit", "name disposition", "words")
+CLAIM: Final = Trap(13, "claim", "words", "name type")
+WATCH_DEPOSIT: Final = Trap(14, "watch_deposit", "words")
 
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")

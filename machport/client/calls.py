@@ -327,6 +327,22 @@ class Calls:
         if number_of(payload):
             self._refused(t.WATCH, (task,), payload)
 
+    def deposit(self, name: int, disposition: int) -> bytes:
+        """Let a right of the task wait for whoever has its ticket, as long as the task lives; the ticket, good once."""
+        return b"".join(word.to_bytes(4, "little") for word in self._trap(t.DEPOSIT, (name, disposition))[1])
+
+    def claim(self, ticket: bytes) -> tuple[int, int]:
+        """The right of a ticket comes to the task; its name and kind (MACH_MSG_TYPE_PORT_)."""
+        name, kind = self._trap(t.CLAIM, (), _words(ticket))[0]
+        return name, kind
+
+    def watch_deposit(self, ticket: bytes, descriptor: int) -> None:
+        """Let a right that waits for its ticket go when ``descriptor``, a pidfd, says that its process died."""
+        payload, descriptors = self.carrier.trap(t.WATCH_DEPOSIT.pack(words=_words(ticket)), (descriptor,))
+        packet.close_all(descriptors)
+        if number_of(payload):
+            self._refused(t.WATCH_DEPOSIT, (), payload)
+
     # Files
 
     def fileport_makeport(self, descriptor: int) -> int:
@@ -375,3 +391,7 @@ class Calls:
 def _signed(code: int) -> int:
     """Return codes of MIG are negative; those of IOKit are not."""
     return code - (1 << 32) if code >= 0xFFFFF000 else code
+
+
+def _words(ticket: bytes) -> list[int]:
+    return list(memoryview(ticket).cast("I"))

@@ -38,10 +38,21 @@ class ProcessTask:
             raise ForkedTask("a forked child has none of its parent's rights; call mach_init() to become a task")
         return connection
 
-    def _new_connection(self) -> Connection:
+    def join_at(self, path: Path) -> None:
+        """Join the daemon at ``path``, unless the process is a task already.
+
+        Raises:
+            ForkedTask: as ``connection``.
+        """
+        if self._connection is None or self._connection.closed:
+            self._new_connection(path)
+        else:
+            _ = self.connection
+
+    def _new_connection(self, path: Path | None = None) -> Connection:
         with self._lock:
             if self._connection is None or self._connection.closed:
-                self._connection = Connection(default_label())
+                self._connection = Connection(default_label(), path=path)
                 self._pid = os.getpid()
             return self._connection
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Self
@@ -18,8 +17,8 @@ from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument, MachError, QueueEmpty, QueueEnded, QueueMisuse
 from machport.dataqueue import custody, extension
 from machport.dataqueue.end import NAMES
+from machport.face import pickling
 from machport.face.rights import AnySendRight, Transfer, require
-from machport.face.spawn import Handover
 from machport.face.task import AnyTask
 
 if TYPE_CHECKING:
@@ -176,11 +175,17 @@ class QueueTransfer(Transfer):
 
     __slots__ = ("_queue", "_roles")
 
+    #: Whether pickles for processes can have ends of queues yet.
+    taught = False
+
     def __init__(self, queue: DataQueue, roles: tuple[int, ...]) -> None:
         self._queue = queue
         self._roles = roles
         self.disposition = c.MACH_MSG_TYPE_MOVE_SEND
         self.right = _NOT_YET
+        self.ticket: Any = None
+        if not QueueTransfer.taught:
+            QueueTransfer.taught = pickling.teach(QueueTransfer, _reduce)
 
     def prepare(self, task: AnyTask) -> None:
         if self.right is not None:
@@ -221,22 +226,24 @@ class QueueTransfer(Transfer):
     def __del__(self) -> None:
         self.undo()
 
-    def __reduce__(self) -> Any:
-        child = Handover.under_way()
-        if child is not None:
-            return _open, child.carry(self)
-        context = sys.modules.get("multiprocessing.context")
-        if context is None or context.get_spawning_popen() is None:
-            raise InvalidArgument(
-                "an end of a data queue travels in a message, or in the arguments of a child, and in no other pickle"
-            )
+    def leave_with(self, process: Any) -> Any:
+        """Let the end go with a process that ``multiprocessing`` starts: what is pickled for it."""
         from multiprocessing.reduction import DupFd
 
         descriptor = self._queue.pack(self._roles)
-        custody.keep_until(descriptor, _Started(context.get_spawning_popen()))
+        custody.keep_until(descriptor, _Started(process))
         travels = DupFd(descriptor)
         self._queue.let_go(self._roles)
-        return _claim, (travels,)
+        return travels
+
+    def recall(self) -> None:
+        raise InvalidArgument(f"{self!r} does not come back once it is pickled; it is lost if nobody takes it")
+
+    def __reduce__(self) -> Any:
+        raise InvalidArgument(
+            "an end of a data queue travels in a message, or in what spawn or multiprocessing pickles for a process,"
+            " and in no other pickle" + ("" if self.taught else "; import multiprocessing before move_producer()")
+        )
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{self!r} has no {name!r}: {_NO_QUEUE}")
@@ -257,6 +264,17 @@ class _Started:
     def __call__(self) -> bool:
         popen = self._popen()
         return popen is None or hasattr(popen, "pid")
+
+
+def _reduce(transfer: QueueTransfer) -> Any:
+    """How an end is pickled for a process: as its right, or for one that ``multiprocessing`` starts as a descriptor.
+
+    A descriptor needs no daemon; and the end is lost with the process, if that dies before it has taken it.
+    """
+    process = pickling.process_that_starts()
+    if process is None or pickling.carrier_of_thread() is not None:
+        return _open, pickling.carry(transfer)
+    return _claim, (transfer.leave_with(process),)
 
 
 def _open(make: Any, arguments: tuple[Any, ...]) -> DataQueue:

@@ -20,6 +20,7 @@ cdef class Right(Closing):
 cdef class Transfer:
     cdef public Right right
     cdef public int64_t disposition
+    cdef public object ticket
 
     cpdef prepare(self, object task)
     cpdef undo(self)

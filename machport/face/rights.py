@@ -7,6 +7,7 @@ a message or a child, and if it is a send-once right by sending; after that it r
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
@@ -76,6 +77,11 @@ class Right(Closing):
     def gone(self, how: str) -> None:
         """The right was given up, by a call that others made for it."""
         self._gone = self._gone or how
+
+    def back(self, name: int) -> None:
+        """The right that was moved away is this task's again, under this name."""
+        self._name = name
+        self._gone = ""
 
     def close(self) -> None:
         """Give the right up; closing again, or after its task or the daemon ended, does nothing."""
@@ -170,21 +176,27 @@ class Right(Closing):
 
     def __reduce__(self) -> Any:
         raise InvalidArgument(
-            f"a {self.type_name} does not travel as it is: pass it to Task.spawn as right.move(), or a send right as "
-            "right.copy()",
+            f"a {self.type_name} does not travel as it is: pass it on as right.move(), or a send right as right.copy()",
             task=self.task.label,
             name=self._name,
         )
 
 
 class Transfer:
-    """A right on its way out of a task: what ``move`` and ``copy`` give, for messages and children."""
+    """A right on its way out of a task: what ``move`` and ``copy`` give, for messages and processes.
 
-    __slots__ = ("disposition", "right")
+    Attributes:
+        ticket: the sender's side of the ticket that it was last pickled as, if it was.
+    """
+
+    __slots__ = ("disposition", "right", "ticket")
 
     def __init__(self, right: Right, disposition: int) -> None:
         self.right = right
         self.disposition = disposition
+        self.ticket: Any = None
+        if not _taught:
+            _teach()
 
     def prepare(self, task: AnyTask) -> None:
         """The right is about to leave ``task``; what stands for it is made now if it is not a right by itself."""
@@ -214,10 +226,26 @@ class Transfer:
         elif name != c.MACH_PORT_DEAD:
             self.right.task.calls.mach_port_deallocate(self.right.task.name, name)
 
-    def __reduce__(self) -> Any:
-        from machport.face.spawn import carry_to_child
+    def recall(self) -> None:
+        """Take back what was pickled for a process and has not arrived; the right object can be used again.
 
-        return carry_to_child(self)
+        Raises:
+            InvalidArgument: it was not pickled.
+            InvalidRight: the process has it already.
+        """
+        if self.ticket is None:
+            raise InvalidArgument(f"{self!r} was not pickled for a process, or only for one that Task.spawn starts")
+        self.ticket.recall()
+        self.ticket = None
+
+    def __reduce__(self) -> Any:
+        raise InvalidArgument(
+            "a right travels in a message, or in what spawn or multiprocessing pickles for a process, and in no other"
+            " pickle" + ("" if _taught else "; import multiprocessing before you call move() or copy()")
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{self!r} has no {name!r}: {_NOT_ARRIVED}")
 
     def __repr__(self) -> str:
         return f"<{'move' if self.moves else 'copy'} of {self.right!r}>"
@@ -421,6 +449,23 @@ def require(kind: type[_Kind], thing: object, argument: str) -> _Kind:
     if not isinstance(thing, kind):
         raise InvalidArgument(f"{argument} must be a {kind.__name__.removeprefix('Any')}, not {thing!r}")
     return thing
+
+
+_NOT_ARRIVED = (
+    "it is a right on its way, and becomes a right where it is unpickled or received; children that are forked get no"
+    " rights, so let multiprocessing start them by spawn or forkserver, or use machport.spawn"
+)
+#: Whether pickles for processes can have rights yet.
+_taught = False
+
+
+def _teach() -> None:
+    """Once ``multiprocessing`` is there; nobody pickles for processes before."""
+    global _taught
+    if "multiprocessing.reduction" in sys.modules:
+        from machport.face import pickling
+
+        _taught = pickling.register()
 
 
 _MOVES = {

@@ -10,8 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,10 @@ from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument, MachError
 from machport.client.connection import Connection
 from machport.client.process import process_task
+from machport.face import pickling
 from machport.face.closing import Closing
-from machport.face.rights import AnySendRight, Right, Transfer
+from machport.face.pickling import Remade
+from machport.face.rights import AnySendRight, Right, Transfer, received_right
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
 
 #: Names for rights in a child's empty space: index from here, generation 3.
 _FIRST_INDEX = 0x1000
-
-
-_NO_OTHER_PICKLE = "a right travels in a message, or in the arguments of its own task's spawn, and in no other pickle"
+#: What arrives of a right that leaves by each disposition.
+_KINDS = {
+    c.MACH_MSG_TYPE_MOVE_RECEIVE: c.MACH_MSG_TYPE_PORT_RECEIVE,
+    c.MACH_MSG_TYPE_MOVE_SEND: c.MACH_MSG_TYPE_PORT_SEND,
+    c.MACH_MSG_TYPE_COPY_SEND: c.MACH_MSG_TYPE_PORT_SEND,
+    c.MACH_MSG_TYPE_MOVE_SEND_ONCE: c.MACH_MSG_TYPE_PORT_SEND_ONCE,
+}
 
 
 class Handover:
@@ -43,33 +48,17 @@ class Handover:
         self._names: dict[int, int] = {}
         self._carried: list[tuple[Transfer, int]] = []
 
-    def carry(self, transfer: Transfer) -> tuple[Callable[[type[Right], int], Right], tuple[type[Right], int]]:
+    def carry(self, transfer: Transfer) -> Remade:
         """Put a right into the child's space; how it is made again there."""
         transfer.prepare(self._task)
-        if transfer.right.task is not self._task:
-            raise InvalidArgument(_NO_OTHER_PICKLE)
-        name = transfer.right.name
+        name = transfer.right.name_in(self._task)
         if any(before.right is transfer.right and before.moves for before, _ in self._carried):
             raise InvalidArgument(f"{transfer.right!r} is moved twice into one child")
         # Rights of one port come together under one name there, as they are here; send-once rights never do.
         child_name = self._names.setdefault(name, (_FIRST_INDEX + len(self._names)) << c.PORT_NAME_INDEX_SHIFT | 3)
         self._task.calls.mach_port_insert_right(self._child, child_name, name, transfer.disposition)
         self._carried.append((transfer, child_name))
-        return _right_of_child, (type(transfer.right), child_name)
-
-    @staticmethod
-    def under_way() -> Handover | None:
-        """That of the child for which this thread pickles arguments now, if it does."""
-        return getattr(_local, "handover", None)
-
-    @contextlib.contextmanager
-    def pickling(self) -> Iterator[None]:
-        """Within the block, rights that this thread pickles go into the child."""
-        _local.handover = self
-        try:
-            yield
-        finally:
-            _local.handover = None
+        return right_of_child, (child_name, _KINDS[transfer.disposition])
 
     def done(self) -> None:
         """The child has started: what was moved is gone from here."""
@@ -83,17 +72,6 @@ class Handover:
                 with contextlib.suppress(MachError):
                     name, _ = self._task.calls.mach_port_extract_right(self._child, child_name, transfer.disposition)
                     transfer.returned(name)
-
-
-_local = threading.local()
-
-
-def carry_to_child(transfer: Transfer) -> Any:
-    """How a right is pickled: only into a child that is being spawned."""
-    handover = Handover.under_way()
-    if handover is None:
-        raise InvalidArgument(_NO_OTHER_PICKLE)
-    return handover.carry(transfer)
 
 
 class _Membership:
@@ -110,10 +88,13 @@ def _join(path: Path, ticket: bytes, label: str) -> None:
     process_task.join(Connection(label, ticket, path))
 
 
-def _right_of_child(kind: type[Right], name: int) -> Right:
+def right_of_child(name: int, kind: int) -> Right:
+    """The right that is under ``name`` in the task of this process, of a kind (MACH_MSG_TYPE_PORT_)."""
     from machport.face.blocking import task_self
 
-    return kind(task_self(), name)
+    right = received_right(task_self(), name, kind)
+    assert right is not None
+    return right
 
 
 def _run(membership: None, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
@@ -200,7 +181,8 @@ def start_child(
         process = multiprocessing.get_context("spawn").Process(
             target=_run, args=(membership, target, args, kwargs), name=label, daemon=True
         )
-        with handover.pickling():
+        pickling.register()
+        with pickling.carried_by(handover):
             process.start()
         _watch(task, child, process)
     except BaseException:

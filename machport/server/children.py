@@ -1,7 +1,8 @@
-"""Tasks that were made for processes which are on their way: nobody's yet, and never left behind.
+"""What is on its way to a process and nobody's yet: tasks that were made for one, and single rights.
 
 A child ends with the task that made it, or with the process that was to claim it.  A process claims it by its ticket,
-once; from then on it is a client's task like any other.
+once; from then on it is a client's task like any other.  A right that was deposited is in the space of such a task,
+from which its ticket takes it to whichever task claims it.
 """
 
 from __future__ import annotations
@@ -12,23 +13,36 @@ from collections.abc import Callable, Sequence
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.carrier import hello
-from machport.kernel import tasks
+from machport.kernel import ports, tasks
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
+from machport.kernel.rights import kind_of
 from machport.kernel.task import Task
 from machport.server.dispatch import Answer
 from machport.server.obituaries import Obituaries
 
+#: How a right of each kind leaves the task in which it waits.
+_MOVES = {
+    c.MACH_MSG_TYPE_PORT_RECEIVE: c.MACH_MSG_TYPE_MOVE_RECEIVE,
+    c.MACH_MSG_TYPE_PORT_SEND: c.MACH_MSG_TYPE_MOVE_SEND,
+    c.MACH_MSG_TYPE_PORT_SEND_ONCE: c.MACH_MSG_TYPE_MOVE_SEND_ONCE,
+}
+
 
 class Child:
-    """A task that waits for its process: who made it, what the process will say, and how its death is seen."""
+    """A task that waits for its process: who made it, what the process will say, and how its death is seen.
 
-    __slots__ = ("maker", "pidfd", "ticket")
+    Attributes:
+        right: of a deposit, the name of the right and the disposition that takes it out.
+    """
+
+    __slots__ = ("maker", "pidfd", "right", "ticket")
 
     def __init__(self, maker: Task) -> None:
         self.maker = maker
         self.ticket = b""
         self.pidfd: int | None = None
+        self.right: tuple[int, int] | None = None
 
 
 class Children:
@@ -60,8 +74,7 @@ class Children:
         parent = tasks.resolve_task(maker, name)
         maker.space.check_room()
         child = tasks.create_task(self._kernel, f"{parent.label}/child", maker.tokens)
-        self._children[child] = Child(maker)
-        self._made_by.setdefault(maker, set()).add(child)
+        self._enter(child, maker)
         return Answer(t.TASK_CREATE.pack_answer((tasks.copy_to(self._kernel, maker, child.port),)))
 
     def ticket(self, maker: Task, name: int) -> Answer:
@@ -70,10 +83,73 @@ class Children:
         child = self._children.get(task)
         if child is None or child.maker is not maker:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "ticket", "the task is not one of yours that waits for a process")
+        return Answer(t.TICKET.pack_answer(words=self._new_ticket(task, child)))
+
+    def deposit(self, maker: Task, name: int, disposition: int) -> Answer:
+        """A right of the maker's waits in a task of its own; the ticket of it.
+
+        Raises:
+            Refusal: the maker does not have the right, or it is dead; nothing was taken.
+        """
+        tasks.check_alive(maker)
+        entry = maker.space.lookup(name)
+        if entry is not None and entry.type & c.MACH_PORT_TYPE_DEAD_NAME:
+            raise Refusal(c.KERN_INVALID_CAPABILITY, "deposit", "the port is dead, and a dead name is not deposited")
+        task = tasks.create_task(self._kernel, f"{maker.label}/deposit", maker.tokens)
+        child = self._enter(task, maker)
+        child.right = task.space.pick_name(), _MOVES.get(kind_of(disposition), 0)
+        try:
+            ports.mach_port_insert_right(self._kernel, maker, task, child.right[0], name, disposition)
+        except Refusal:
+            self.end(task)
+            raise
+        return Answer(t.DEPOSIT.pack_answer(words=self._new_ticket(task, child)))
+
+    def claim_right(self, claimer: Task, ticket: bytes) -> Answer:
+        """The right of a ticket goes to a task of the same user: its name there, and its kind.
+
+        Raises:
+            Refusal: there is no such right, or no room for it, with which it still waits.
+        """
+        tasks.check_alive(claimer)
+        task, child = self._deposit_of(claimer, ticket, "claim")
+        assert child.right is not None
+        claimer.space.check_room()
+        name, disposition = child.right
+        result = ports.mach_port_extract_right(self._kernel, claimer, task, name, disposition)
+        self.end(task)
+        return Answer(t.CLAIM.pack_answer(result))
+
+    def watch_deposit(self, maker: Task, ticket: bytes, descriptors: Sequence[int]) -> Answer:
+        """Let a deposit end, and its right go, when the pidfd that came along says that its process died.
+
+        Raises:
+            Refusal: there is no such right any more, or this is no pidfd.
+        """
+        task, child = self._deposit_of(maker, ticket, "watch_deposit")
+        return self._watch_for(task, child, maker, descriptors)
+
+    def _deposit_of(self, caller: Task, ticket: bytes, call: str) -> tuple[Task, Child]:
+        task = self._tickets.get(ticket)
+        child = None if task is None else self._children[task]
+        if task is None or child is None or child.right is None or child.maker.tokens[0] != caller.tokens[0]:
+            raise Refusal(
+                c.KERN_INVALID_CAPABILITY,
+                call,
+                "the ticket is not good: it was claimed, or its sender or process is gone",
+            )
+        return task, child
+
+    def _enter(self, task: Task, maker: Task) -> Child:
+        child = self._children[task] = Child(maker)
+        self._made_by.setdefault(maker, set()).add(task)
+        return child
+
+    def _new_ticket(self, task: Task, child: Child) -> list[int]:
         self._tickets.pop(child.ticket, None)
         child.ticket = os.urandom(hello.TICKET_SIZE)
         self._tickets[child.ticket] = task
-        return Answer(t.TICKET.pack_answer(words=list(memoryview(child.ticket).cast("I"))))
+        return list(memoryview(child.ticket).cast("I"))
 
     def watch(self, maker: Task, name: int, descriptors: Sequence[int]) -> Answer:
         """Let a child of the maker's end when the pidfd that came along says that its process died."""
@@ -82,6 +158,9 @@ class Children:
         if child is None:
             # Claimed already: the daemon watches that process by itself.
             return Answer(t.WATCH.pack_answer())
+        return self._watch_for(task, child, maker, descriptors)
+
+    def _watch_for(self, task: Task, child: Child, maker: Task, descriptors: Sequence[int]) -> Answer:
         if child.maker is not maker or len(descriptors) != 1 or child.pidfd is not None:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "one pidfd must come with the maker's one call for a task")
         if not self._watch(descriptors[0], lambda _: self.end(task, "lost its process before that had joined")):
@@ -92,7 +171,7 @@ class Children:
     def claim(self, ticket: bytes) -> Task:
         """The task of a ticket, which is a client's from now on."""
         task = self._tickets.get(ticket)
-        if task is None:
+        if task is None or self._children[task].right is not None:
             raise Refusal(c.KERN_INVALID_CAPABILITY, "hello", "the ticket was used, or its sender or task is gone")
         self.forget(task)
         return task

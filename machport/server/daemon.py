@@ -370,6 +370,9 @@ class Daemon:
             t.TASK_CREATE.number: self._task_create,
             t.LIFELINE.number: self._lifeline,
             t.DESCRIBE.number: self._describe,
+            t.DEPOSIT.number: self._deposit,
+            t.CLAIM.number: self._claim,
+            t.WATCH_DEPOSIT.number: self._watch_deposit,
         }
 
     def _ticket(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
@@ -380,6 +383,17 @@ class Daemon:
 
     def _task_create(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         return self._children.create(_client_of(channel).task, t.TASK_CREATE.unpack(payload)[0][0])
+
+    def _deposit(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        (name, disposition), _ = t.DEPOSIT.unpack(payload)
+        return self._children.deposit(_client_of(channel).task, name, disposition)
+
+    def _claim(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        return self._children.claim_right(_client_of(channel).task, _ticket_in(t.CLAIM, payload))
+
+    def _watch_deposit(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        ticket = _ticket_in(t.WATCH_DEPOSIT, payload)
+        return self._children.watch_deposit(_client_of(channel).task, ticket, descriptors)
 
     def _lifeline(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         return self._deaths.watch(_client_of(channel), t.LIFELINE.unpack(payload)[0][0], descriptors)
@@ -490,6 +504,11 @@ def _is_dying(peer: Peer) -> bool:
         number = number_in_proc(peer.pidfd)
         return number > 0 and is_dead(number)
     return False
+
+
+def _ticket_in(trap: t.Trap, payload: bytes | memoryview) -> bytes:
+    words = trap.unpack(payload)[1]
+    return b"".join(word.to_bytes(4, "little") for word in words)
 
 
 def _raise_descriptor_limit() -> int:
