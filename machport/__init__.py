@@ -30,6 +30,7 @@ from machport.abi.errors import (
     MachError,
     MessageTooLarge,
     PeerDied,
+    ProgramNotStarted,
     ProtocolError,
     QueueEmpty,
     QueueEnded,
@@ -49,7 +50,7 @@ from machport.face.message import (
     SendPossibleNotification,
 )
 from machport.face.rights import DeadName, Fileport, Right, SendOnceRight, Transfer
-from machport.face.spawn import Child
+from machport.face.spawn import inherited, spawn
 from machport.face.watching import Watch
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "PortDeletedNotification",
     "PortDestroyedNotification",
     "PortSet",
+    "ProgramNotStarted",
     "ProtocolError",
     "QueueEmpty",
     "QueueEnded",
@@ -97,11 +99,14 @@ __all__ = [
     "TimedOut",
     "Transfer",
     "Watch",
+    "inherited",
     "is_compiled",
+    "spawn",
     "task_self",
 ]
 
 if TYPE_CHECKING:
+    from machport.face.child import Child
     from machport.face.dataqueue import DataQueue
 
 is_compiled = form.is_compiled
@@ -113,6 +118,10 @@ def __getattr__(name: str) -> object:
         from machport.face.dataqueue import DataQueue
 
         return DataQueue
+    if name == "Child":
+        from machport.face.child import Child
+
+        return Child
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

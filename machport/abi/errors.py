@@ -4,7 +4,7 @@ Every exception is a :class:`MachError` with the Mach or IOReturn ``code``, and 
 programmer would catch.  Classes tell whose doing it was:
 
 yours      ``InvalidName``, ``InvalidRight``, ``InvalidArgument``, ``AlreadyExists``, ``ClosedRight``, ``ForkedTask``,
-           ``MessageTooLarge``, ``QueueMisuse``
+           ``MessageTooLarge``, ``QueueMisuse``, ``ProgramNotStarted``
 a peer's   ``DeadPort``, ``DeadTask``, ``ServerDied``, ``PeerDied``, ``QueueEnded``, ``CorruptQueue``
 nobody's   ``TimedOut``, ``Interrupted``, ``QueueEmpty``, ``QueueFull``, ``EntryTooLarge``
 a limit    ``LimitReached``
@@ -128,6 +128,12 @@ class DeadTask(MachError, ProcessLookupError):
     """The task is terminated, or the name is not a task port."""
 
     default_code = c.KERN_INVALID_TASK
+
+
+class ProgramNotStarted(MachError, OSError):
+    """A program could not be started: it is missing or not executable, or its directory is.  Its rights are back."""
+
+    default_code = c.KERN_FAILURE
 
 
 class ServerDied(DeadPort):

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from machport.abi.errors import ForkedTask
 from machport.abi.traps import Buffer, Payload
+from machport.client import inheritance as inherited
 from machport.client.connection import Connection
+from machport.client.inheritance import InheritedRight
 from machport.peer.introduction import default_label
 
 
@@ -23,6 +25,8 @@ class ProcessTask:
         self._connection: Connection | None = None
         self._pid = 0
         self._lock = threading.Lock()
+        #: The rights of this process's inheritance that nobody has asked for.
+        self._inherited: dict[str, InheritedRight] = {}
 
     @property
     def connection(self) -> Connection:
@@ -52,9 +56,25 @@ class ProcessTask:
     def _new_connection(self, path: Path | None = None) -> Connection:
         with self._lock:
             if self._connection is None or self._connection.closed:
-                self._connection = Connection(default_label(), path=path)
+                inheritance = inherited.take()
+                if inheritance is None:
+                    self._connection = Connection(default_label(), path=path)
+                else:
+                    self._connection = Connection(inheritance.label, inheritance.ticket, inheritance.path)
+                    self._inherited = inheritance.rights
                 self._pid = os.getpid()
             return self._connection
+
+    def take_inherited(self) -> dict[str, InheritedRight]:
+        """What was in the task when this process joined it; nothing if it was left none, or the second time.
+
+        Raises:
+            InvalidRight: the task is gone that was left to it.
+        """
+        if inherited.VARIABLE in os.environ:
+            self.connection  # noqa: B018  joins
+        rights, self._inherited = self._inherited, {}
+        return rights
 
     def join(self, connection: Connection) -> None:
         """Let this be the process's task: what a spawned child does with its ticket."""

@@ -175,6 +175,7 @@ class QueueTransfer(Transfer):
 
     __slots__ = ("_queue", "_roles")
 
+    brings_queue = True
     #: Whether pickles for processes can have ends of queues yet.
     taught = False
 

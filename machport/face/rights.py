@@ -189,6 +189,9 @@ class Transfer:
         ticket: the sender's side of the ticket that it was last pickled as, if it was.
     """
 
+    #: What arrives is to be opened as a data queue.
+    brings_queue = False
+
     __slots__ = ("disposition", "right", "ticket")
 
     def __init__(self, right: Right, disposition: int) -> None:

@@ -1,7 +1,8 @@
-"""Child processes that hold just the rights they were given.
+"""Child processes that hold just the rights they were given: functions of this program, and other programs.
 
-The parent makes the child's task and puts rights into it while the arguments are pickled; the child's process claims
-the task by a ticket before they are unpickled.  Processes are those of ``multiprocessing`` with its spawn method.
+The parent makes the child's task and puts rights into it; the child's process claims the task by a ticket.  A function
+runs in a process of ``multiprocessing`` with its spawn method, and finds rights among its arguments; a program is
+started by ``subprocess``, and finds them by ``inherited``.
 """
 
 from __future__ import annotations
@@ -10,68 +11,28 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from machport.abi import constants as c
-from machport.abi.errors import InvalidArgument, MachError
+from machport.abi.errors import InvalidArgument, ProgramNotStarted
+from machport.client import inheritance
 from machport.client.connection import Connection
 from machport.client.process import process_task
 from machport.face import pickling
-from machport.face.closing import Closing
-from machport.face.pickling import Remade
-from machport.face.rights import AnySendRight, Right, Transfer, received_right
+from machport.face.handover import Handover, right_of_child
+from machport.face.rights import AnySendRight, Right, Transfer
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
-
+    from machport.face.child import Child, Process
+    from machport.face.dataqueue import DataQueue
     from machport.face.task import AnyTask
 
-#: Names for rights in a child's empty space: index from here, generation 3.
-_FIRST_INDEX = 0x1000
-#: What arrives of a right that leaves by each disposition.
-_KINDS = {
-    c.MACH_MSG_TYPE_MOVE_RECEIVE: c.MACH_MSG_TYPE_PORT_RECEIVE,
-    c.MACH_MSG_TYPE_MOVE_SEND: c.MACH_MSG_TYPE_PORT_SEND,
-    c.MACH_MSG_TYPE_COPY_SEND: c.MACH_MSG_TYPE_PORT_SEND,
-    c.MACH_MSG_TYPE_MOVE_SEND_ONCE: c.MACH_MSG_TYPE_PORT_SEND_ONCE,
-}
-
-
-class Handover:
-    """Rights on their way into the task of a child that is being started."""
-
-    def __init__(self, task: AnyTask, child: int) -> None:
-        self._task = task
-        self._child = child
-        self._names: dict[int, int] = {}
-        self._carried: list[tuple[Transfer, int]] = []
-
-    def carry(self, transfer: Transfer) -> Remade:
-        """Put a right into the child's space; how it is made again there."""
-        transfer.prepare(self._task)
-        name = transfer.right.name_in(self._task)
-        if any(before.right is transfer.right and before.moves for before, _ in self._carried):
-            raise InvalidArgument(f"{transfer.right!r} is moved twice into one child")
-        # Rights of one port come together under one name there, as they are here; send-once rights never do.
-        child_name = self._names.setdefault(name, (_FIRST_INDEX + len(self._names)) << c.PORT_NAME_INDEX_SHIFT | 3)
-        self._task.calls.mach_port_insert_right(self._child, child_name, name, transfer.disposition)
-        self._carried.append((transfer, child_name))
-        return right_of_child, (child_name, _KINDS[transfer.disposition])
-
-    def done(self) -> None:
-        """The child has started: what was moved is gone from here."""
-        for transfer, _ in self._carried:
-            transfer.done()
-
-    def undo(self) -> None:
-        """The child did not start: take back what was moved."""
-        for transfer, child_name in reversed(self._carried):
-            if transfer.moves:
-                with contextlib.suppress(MachError):
-                    name, _ = self._task.calls.mach_port_extract_right(self._child, child_name, transfer.disposition)
-                    transfer.returned(name)
+#: What may be given beside the list of a program: they are those of ``subprocess.Popen``.
+_PROGRAM_OPTIONS = ("env", "cwd", "stdin", "stdout", "stderr")
+#: In the flags of a function's code: calling it runs nothing yet.
+_RUNS_LATER = 0x80 | 0x200
 
 
 class _Membership:
@@ -88,15 +49,6 @@ def _join(path: Path, ticket: bytes, label: str) -> None:
     process_task.join(Connection(label, ticket, path))
 
 
-def right_of_child(name: int, kind: int) -> Right:
-    """The right that is under ``name`` in the task of this process, of a kind (MACH_MSG_TYPE_PORT_)."""
-    from machport.face.blocking import task_self
-
-    right = received_right(task_self(), name, kind)
-    assert right is not None
-    return right
-
-
 def _run(membership: None, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     # A terminal's interrupt goes to the whole group; it is the parent's to decide what becomes of the child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -109,86 +61,218 @@ def _run(membership: None, target: Callable[..., object], args: Sequence[Any], k
             queue.close_in_order()
 
 
-def _watch(task: AnyTask, child: int, process: SpawnProcess) -> None:
-    """Let the child's rights go if its process dies before it is a task's."""
-    assert process.pid is not None
-    pidfd = os.pidfd_open(process.pid)
-    try:
-        task.calls.watch(child, pidfd)
-    finally:
-        os.close(pidfd)
-
-
-class Child(Closing):
-    """A process that was spawned, and a send right to its task.
+class _Start:
+    """A task that waits for its process, and the rights that are put into it.
 
     Attributes:
-        task_right: dies with the process: ask it for a dead-name notification.
+        child: the parent's name for the task.
     """
 
-    def __init__(self, process: SpawnProcess, task_right: AnySendRight) -> None:
+    def __init__(self, task: AnyTask) -> None:
+        self.task = task
+        self.child = task.calls.task_create(task.name)
+        self.handover = Handover(task, self.child)
+        self._process: Process | None = None
+
+    def give_bootstrap(self) -> None:
+        with self.task.bootstrap or contextlib.nullcontext() as port:
+            name = c.MACH_PORT_NULL if port is None else port.name
+            self.task.calls.task_set_special_port(self.child, c.TASK_BOOTSTRAP_PORT, name)
+
+    def started(self, process: Process) -> None:
+        """Let the child's rights go if its process dies before it is a task's."""
         self._process = process
-        self.task_right = task_right
+        assert process.pid is not None
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            # It has ended, and another thread has collected it.
+            self.task.calls.task_terminate(self.child)
+            return
+        try:
+            self.task.calls.watch(self.child, pidfd)
+        finally:
+            os.close(pidfd)
 
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        assert self._process.pid is not None
-        return self._process.pid
-
-    @property
-    def exitcode(self) -> int | None:
-        """What it exited with, minus the signal if one killed it; None while it runs."""
-        return self._process.exitcode
-
-    def kill(self) -> None:
-        """End the process by SIGKILL; nothing happens if it has ended."""
-        self._process.kill()
-
-    def join(self, timeout: float | None = None) -> int | None:
-        """Wait until the process has ended; its exit code, None if it has not in ``timeout`` seconds."""
-        self._process.join(timeout)
-        return self._process.exitcode
-
-    def close(self) -> None:
-        """Kill the process if it still runs, and give up the right to its task."""
-        if self._process.is_alive():
+    def undo(self) -> None:
+        """There is no child: everything is as it was."""
+        if self._process is not None:
             self._process.kill()
-        self._process.join()
-        self.task_right.close()
+            self._process.join()
+        self.handover.undo()
+        self.task.calls.task_terminate(self.child)
+        self.task.calls.mach_port_deallocate(self.task.name, self.child)
 
-    def __repr__(self) -> str:
-        return f"<Child {self._process.name} {self._process.pid}>"
+    def done(self) -> AnySendRight:
+        """The child has started; the right to its task."""
+        self.handover.done()
+        return self.task.send_kind(self.task, self.child)
+
+
+@contextlib.contextmanager
+def _starting(task: AnyTask, bootstrap: bool) -> Iterator[_Start]:
+    start = _Start(task)
+    try:
+        if bootstrap:
+            start.give_bootstrap()
+        yield start
+    except BaseException:
+        start.undo()
+        raise
 
 
 def start_child(
-    task: AnyTask, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any], *, bootstrap: bool
+    task: AnyTask,
+    target: Callable[..., object] | Sequence[str],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    *,
+    rights: Mapping[str, Transfer],
+    bootstrap: bool,
 ) -> Child:
-    """Make a task, give it the rights among the arguments, and start its process."""
+    """What ``Task.spawn`` does."""
+    _check_rights(rights)
+    if callable(target):
+        _check_function(target)
+        both = sorted(set(rights) & set(kwargs))
+        if both:
+            raise InvalidArgument(f"{both[0]!r} is given as an argument and in rights=")
+        return _start_function(task, target, args, {**kwargs, **rights}, bootstrap)
+    argv = _checked_argv(target)
+    if args:
+        raise InvalidArgument(f"the arguments of a program belong into its list, not behind it: {args!r}")
+    unknown = sorted(set(kwargs) - set(_PROGRAM_OPTIONS))
+    if unknown:
+        raise InvalidArgument(
+            f"a program is started with {', '.join(_PROGRAM_OPTIONS)}; {unknown[0]!r} is none of them"
+        )
+    return _start_program(task, argv, rights, kwargs, bootstrap)
+
+
+def _start_function(
+    task: AnyTask, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any], bootstrap: bool
+) -> Child:
     # Imported only here: most tasks start no child, and this is the larger part of the import time.
     import multiprocessing
 
-    calls = task.calls
-    child = calls.task_create(task.name)
+    from machport.face.child import Child
+
     label = getattr(target, "__name__", type(target).__name__)
-    handover = Handover(task, child)
-    try:
-        if bootstrap:
-            with task.bootstrap or contextlib.nullcontext() as port:
-                name = c.MACH_PORT_NULL if port is None else port.name
-                calls.task_set_special_port(child, c.TASK_BOOTSTRAP_PORT, name)
-        membership = _Membership(task.path, calls.ticket(child), label)
+    with _starting(task, bootstrap) as start:
+        membership = _Membership(task.path, task.calls.ticket(start.child), label)
         process = multiprocessing.get_context("spawn").Process(
             target=_run, args=(membership, target, args, kwargs), name=label, daemon=True
         )
         pickling.register()
-        with pickling.carried_by(handover):
+        with pickling.carried_by(start.handover):
             process.start()
-        _watch(task, child, process)
-    except BaseException:
-        handover.undo()
-        calls.task_terminate(child)
-        calls.mach_port_deallocate(task.name, child)
-        raise
-    handover.done()
-    return Child(process, task.send_kind(task, child))
+        start.started(process)
+    return Child(process, start.done())
+
+
+def _start_program(
+    task: AnyTask, argv: list[str], rights: Mapping[str, Transfer], options: dict[str, Any], bootstrap: bool
+) -> Child:
+    import subprocess
+
+    from machport.face.child import Child, Program
+
+    label = Path(argv[0]).name
+    environment = dict(os.environ if options.get("env") is None else options["env"])
+    with _starting(task, bootstrap) as start:
+        named = {name: start.handover.put(transfer) for name, transfer in rights.items()}
+        ticket = task.calls.ticket(start.child)
+        descriptor, environment[inheritance.VARIABLE] = inheritance.leave(
+            inheritance.Inheritance(task.path, ticket, label, named)
+        )
+        try:
+            process = Program(
+                subprocess.Popen(argv, **{**options, "env": environment}, pass_fds=(descriptor,)),
+                label,
+            )
+        except OSError as error:
+            refusal = ProgramNotStarted(f"{argv[0]} was not started: {error.strerror}", call="spawn", task=task.label)
+            refusal.errno = error.errno
+            raise refusal from error
+        except ValueError as error:
+            raise InvalidArgument(f"{argv[0]} cannot be started so: {error}", call="spawn", task=task.label) from error
+        finally:
+            os.close(descriptor)
+        start.started(process)
+    return Child(process, start.done())
+
+
+def _check_rights(rights: Mapping[str, Transfer]) -> None:
+    for name, transfer in rights.items():
+        if not isinstance(name, str):
+            raise InvalidArgument(f"rights= has names for rights, which are strings, not {name!r}")
+        if not isinstance(transfer, Transfer):
+            raise InvalidArgument(f"rights= has rights as right.move() or right.copy(); {name!r} is {transfer!r}")
+
+
+def _check_function(target: Callable[..., object]) -> None:
+    function: Any = target
+    while hasattr(function, "func"):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    if getattr(getattr(function, "__code__", None), "co_flags", 0) & _RUNS_LATER:
+        raise InvalidArgument(
+            f"{target!r} is asynchronous, and nobody would run what it returns; spawn a function that calls asyncio.run"
+        )
+
+
+def _checked_argv(target: object) -> list[str]:
+    if hasattr(target, "cr_code") or hasattr(target, "ag_code"):
+        if hasattr(target, "close"):
+            target.close()
+        raise InvalidArgument(f"spawn needs a function, not what one returned: {target!r}; write spawn(f, arg)")
+    if isinstance(target, str | bytes):
+        raise InvalidArgument(f"a program is given as a list, as ['program', 'argument'], not as {target!r}")
+    if not isinstance(target, Sequence):
+        raise InvalidArgument(
+            f"spawn needs a function or the list of a program, not {target!r}; write spawn(f, arg), not spawn(f(arg))"
+        )
+    if not target:
+        raise InvalidArgument("the list of a program has the program itself, and then its arguments; this one is empty")
+    for argument in target:
+        if not isinstance(argument, str | os.PathLike):
+            raise InvalidArgument(f"the list of a program has strings, not {argument!r}")
+    return [os.fsdecode(argument) for argument in target]
+
+
+def spawn(
+    target: Callable[..., object] | Sequence[str],
+    *args: Any,
+    rights: Mapping[str, Transfer] | None = None,
+    bootstrap: bool = False,
+    **kwargs: Any,
+) -> Child:
+    """``Task.spawn`` for this process's own task, ``task_self()``."""
+    from machport.face.blocking import task_self
+
+    return task_self().spawn(target, *args, rights=rights, bootstrap=bootstrap, **kwargs)
+
+
+def inherited() -> dict[str, Right | DataQueue]:
+    """The rights that this program was started with, by name: what ``rights=`` of ``spawn`` had in its parent.
+
+    They are rights of ``task_self()``, which is the task that the parent made.  There are none if the program was not
+    started by ``spawn``, or only by a program that was.
+
+    Raises:
+        InvalidArgument: they were given out before; keep what the first call returns.
+        InvalidRight: the task is gone that was made for this program.
+    """
+    global _given_out
+    if _given_out:
+        raise InvalidArgument("inherited() was called before in this process; keep what it returns")
+    rights = process_task.take_inherited()
+    _given_out = True
+    found: dict[str, Right | DataQueue] = {}
+    for name, (number, kind, brings_queue) in rights.items():
+        right: Any = right_of_child(number, kind)
+        found[name] = right.open_data_queue() if brings_queue else right
+    return found
+
+
+_given_out = False

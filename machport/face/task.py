@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +45,12 @@ from machport.face.rights import (
     Transfer,
     require,
 )
-from machport.face.spawn import Child, start_child
+from machport.face.spawn import start_child
 from machport.mach import bootstrap
 from machport.peer.introduction import default_label
 
 if TYPE_CHECKING:
+    from machport.face.child import Child
     from machport.face.watching import Attendant
 
 _TRAILER = c.MACH_RCV_TRAILER_AUDIT << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
@@ -557,22 +558,34 @@ class AnyTask(Closing):
 
     # Children
 
-    def spawn(self, target: Callable[..., object], *args: Any, bootstrap: bool = False, **kwargs: Any) -> Child:
-        """Start ``target(*args, **kwargs)`` in a new process whose task has just the rights among its arguments.
+    def spawn(
+        self,
+        target: Callable[..., object] | Sequence[str],
+        *args: Any,
+        rights: Mapping[str, Transfer] | None = None,
+        bootstrap: bool = False,
+        **kwargs: Any,
+    ) -> Child:
+        """Start a process whose task has just the rights that it is given, as ``right.move()`` or ``right.copy()``.
 
-        Rights go as ``right.move()`` or ``right.copy()`` and arrive as rights of the child's task; ``target`` and
-        other arguments are pickled.  So ``target`` is a function of a module, and a program needs its
-        ``if __name__ == "__main__":``.  The child does not run on if this process exits normally.
+        A function is called as ``target(*args, **kwargs, **rights)`` in a new process of Python, and finds rights of
+        its own task among its arguments.  All that is pickled: so it is a function of a module, and a program needs
+        its ``if __name__ == "__main__":``.  The child does not run on if this process exits normally.
+
+        A list of strings is a program and its arguments, as ``subprocess`` has them, with ``env``, ``cwd``, ``stdin``,
+        ``stdout`` and ``stderr`` among ``kwargs``.  It finds its rights by ``machport.inherited()``; one that does not
+        look has none.
 
         Args:
+            rights: what the child is given by name; ends of data queues, too.
             bootstrap: also let the child ask for services by name.
 
         Raises:
-            InvalidArgument: a right was given as it is, or is of another task.
+            InvalidArgument: a right was given as it is, or twice, or is of another task; or ``target`` is neither a
+                function nor a list.
+            ProgramNotStarted: there is no such program; everything given is still here.
         """
-        if not callable(target):
-            raise InvalidArgument(f"spawn needs a function, not {target!r}; write spawn(f, arg), not spawn(f(arg))")
-        return start_child(self, target, args, kwargs, bootstrap=bootstrap)
+        return start_child(self, target, args, kwargs, rights=rights or {}, bootstrap=bootstrap)
 
     # Ending
 

@@ -45,6 +45,11 @@ class Death:
         self._pidfd = pidfd
         self._status: int | None = None
 
+    @classmethod
+    def of_child(cls, pid: int, label: str, exitcode: int) -> Death:
+        """That of a child of this process: what it exited with, or minus the signal that killed it."""
+        return _rebuild(pid, label, time.time(), -exitcode if exitcode < 0 else exitcode << 8)
+
     @property
     def signal(self) -> int | None:
         """The signal that killed it; None if none did, or if that is not known, or not known yet."""

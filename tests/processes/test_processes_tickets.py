@@ -140,11 +140,12 @@ def test_rights_arrive_through_a_pipe_to_the_own_process(own_task: machport.Task
 def test_rights_are_arguments_and_results_of_a_process_pool(own_task: machport.Task) -> None:
     port = own_task.allocate()
     with ProcessPoolExecutor(1, mp_context=SpawnContext()) as pool:
-        back = pool.submit(tell_twice, port.make_send().move(), b"from the pool").result(PATIENCE)
+        work: Any = tell_twice
+        back: Any = pool.submit(work, port.make_send().move(), b"from the pool").result(PATIENCE)
         assert port.receive(PATIENCE).body == b"from the pool"
         back.send(b"from here")
         assert port.receive(PATIENCE).body == b"from here"
-        service = pool.submit(make_service).result(PATIENCE)
+        service: Any = pool.submit(make_service).result(PATIENCE)
         assert type(service) is machport.SendRight and service.task is own_task
         service.send(b"to the pool")
         assert pool.submit(receive_kept).result(PATIENCE) == b"to the pool"
@@ -153,7 +154,7 @@ def test_rights_are_arguments_and_results_of_a_process_pool(own_task: machport.T
 def test_rights_are_arguments_and_results_of_a_pool_of_multiprocessing(own_task: machport.Task) -> None:
     port = own_task.allocate()
     with SpawnContext().Pool(1) as pool:
-        back = pool.apply_async(tell_twice, (port.make_send().move(), b"from the pool")).get(PATIENCE)
+        back: Any = pool.apply_async(tell_twice, (port.make_send().move(), b"from the pool")).get(PATIENCE)
     assert port.receive(PATIENCE).body == b"from the pool"
     assert type(back) is machport.SendRight
 
@@ -168,7 +169,8 @@ def test_an_end_of_a_data_queue_goes_through_pools_and_pipes(own_task: machport.
     """Beside the arguments of a process, which need no daemon."""
     before = rights_of(own_task)
     with DataQueue(4096) as queue, ProcessPoolExecutor(1, mp_context=SpawnContext()) as pool:
-        counting = pool.submit(count, queue.move_producer(), 1000)
+        work: Any = count
+        counting = pool.submit(work, queue.move_producer(), 1000)
         assert [bytes(entry) for entry in queue] == [b"%d" % index for index in range(1000)]
         counting.result(PATIENCE)
     assert rights_of(own_task) == before

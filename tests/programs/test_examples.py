@@ -25,6 +25,12 @@ b'two, by server 2'
 """,
     "data_queue.py": "True\n",
     "manual_data_queue.py": "10000 entries, in order\n",
+    "argv_child.py": """\
+['apple', 'fig', 'pear']
+grandchildren would inherit rights: False
+DeadNameNotification
+was killed by SIGTERM
+""",
     "fan_in.py": "killed True ['done', 'done', 'done'] [2000, 2000, 2000]\n",
     "camera.py": """\
 viewer: no frame comes any more; its process was killed by SIGKILL

@@ -1,0 +1,70 @@
+"""What a program inherits that was started with rights: an open file that tells which task is its own, and its rights.
+
+The file's number is in the environment, from which it is taken at first use: what this process starts inherits nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+VARIABLE: Final = "MACHPORT_INHERITED"
+_SIZE_MAX: Final = 1 << 24
+
+
+class InheritedRight(NamedTuple):
+    """A right in the task that waits for the program: its name there, its kind, and whether it brings a data queue."""
+
+    name: int
+    kind: int
+    brings_queue: bool
+
+
+class Inheritance(NamedTuple):
+    """A task that waits for its program: where its daemon listens, and what the program finds in it."""
+
+    path: Path
+    ticket: bytes
+    label: str
+    rights: dict[str, InheritedRight]
+
+
+def leave(inheritance: Inheritance) -> tuple[int, str]:
+    """A descriptor for a program to inherit, and what its environment must say of it."""
+    import json  # only who starts programs needs it
+
+    path, ticket, label, rights = inheritance
+    data = json.dumps([str(path), ticket.hex(), label, rights]).encode()
+    descriptor = os.memfd_create("machport-inheritance", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    # Programs in between may have closed the descriptor, and its number may stand for anything by then.
+    return descriptor, f"{descriptor}:{os.fstat(descriptor).st_ino}"
+
+
+def take() -> Inheritance | None:
+    """What this process was left, which nobody finds again; None if that is nothing."""
+    number, _, inode = os.environ.pop(VARIABLE, "").partition(":")
+    if not number.isdecimal() or not inode.isdecimal():
+        return None
+    descriptor = int(number)
+    with contextlib.suppress(OSError, OverflowError):
+        if os.fstat(descriptor).st_ino == int(inode) and _is_ours(descriptor):
+            data = os.pread(descriptor, _SIZE_MAX, 0)
+            os.close(descriptor)
+            import json
+
+            path, ticket, label, rights = json.loads(data)
+            found = {name: InheritedRight(*right) for name, right in rights.items()}
+            return Inheritance(Path(path), bytes.fromhex(ticket), label, found)
+    return None
+
+
+def _is_ours(descriptor: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{descriptor}").startswith("/memfd:machport-inheritance")

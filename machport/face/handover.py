@@ -1,0 +1,78 @@
+"""Rights on their way into the task of a process that is being started."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from machport.abi import constants as c
+from machport.abi.errors import InvalidArgument, MachError
+from machport.client.inheritance import InheritedRight
+from machport.face.pickling import Remade
+from machport.face.rights import Right, Transfer, received_right
+
+if TYPE_CHECKING:
+    from machport.face.task import AnyTask
+
+#: Names for rights in a child's empty space: index from here, generation 3.
+_FIRST_INDEX = 0x1000
+#: What arrives of a right that leaves by each disposition.
+_KINDS = {
+    c.MACH_MSG_TYPE_MOVE_RECEIVE: c.MACH_MSG_TYPE_PORT_RECEIVE,
+    c.MACH_MSG_TYPE_MOVE_SEND: c.MACH_MSG_TYPE_PORT_SEND,
+    c.MACH_MSG_TYPE_COPY_SEND: c.MACH_MSG_TYPE_PORT_SEND,
+    c.MACH_MSG_TYPE_MOVE_SEND_ONCE: c.MACH_MSG_TYPE_PORT_SEND_ONCE,
+}
+
+
+class Handover:
+    """Puts rights into a child's task, and takes them back if the child does not start."""
+
+    def __init__(self, task: AnyTask, child: int) -> None:
+        self._task = task
+        self._child = child
+        self._names: dict[int, int] = {}
+        self._carried: list[tuple[Transfer, int]] = []
+
+    def put(self, transfer: Transfer) -> InheritedRight:
+        """Put a right into the child's space; what it is there.
+
+        Raises:
+            InvalidArgument: it is of another task, or was moved into this child before.
+        """
+        transfer.prepare(self._task)
+        name = transfer.right.name_in(self._task)
+        if any(before.right is transfer.right and before.moves for before, _ in self._carried):
+            raise InvalidArgument(f"{transfer.right!r} is moved twice into one child")
+        # Rights of one port come together under one name there, as they are here; send-once rights never do.
+        child_name = self._names.setdefault(name, (_FIRST_INDEX + len(self._names)) << c.PORT_NAME_INDEX_SHIFT | 3)
+        self._task.calls.mach_port_insert_right(self._child, child_name, name, transfer.disposition)
+        self._carried.append((transfer, child_name))
+        return InheritedRight(child_name, _KINDS[transfer.disposition], transfer.brings_queue)
+
+    def carry(self, transfer: Transfer) -> Remade:
+        """The same for a right among arguments that are pickled."""
+        name, kind, _ = self.put(transfer)
+        return right_of_child, (name, kind)
+
+    def done(self) -> None:
+        """The child has started: what was moved is gone from here."""
+        for transfer, _ in self._carried:
+            transfer.done()
+
+    def undo(self) -> None:
+        """The child did not start: take back what was moved."""
+        for transfer, child_name in reversed(self._carried):
+            if transfer.moves:
+                with contextlib.suppress(MachError):
+                    name, _ = self._task.calls.mach_port_extract_right(self._child, child_name, transfer.disposition)
+                    transfer.returned(name)
+
+
+def right_of_child(name: int, kind: int) -> Right:
+    """The right that is under ``name`` in the task of this process, of a kind (MACH_MSG_TYPE_PORT_)."""
+    from machport.face.blocking import task_self
+
+    right = received_right(task_self(), name, kind)
+    assert right is not None
+    return right
