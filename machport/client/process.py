@@ -13,6 +13,7 @@ from pathlib import Path
 from machport.abi.errors import ForkedTask
 from machport.abi.traps import Buffer, Payload
 from machport.client import inheritance as inherited
+from machport.client.calls import Carrier
 from machport.client.connection import Connection
 from machport.client.inheritance import InheritedRight
 from machport.peer.introduction import default_label
@@ -27,6 +28,25 @@ class ProcessTask:
         self._lock = threading.Lock()
         #: The rights of this process's inheritance that nobody has asked for.
         self._inherited: dict[str, InheritedRight] = {}
+        self._played = threading.local()
+
+    def play(self, task: object, carrier: Carrier) -> None:
+        """Let the calling thread, from now on, be that of another process: one whose kernel is embedded in this one."""
+        self._played.task, self._played.carrier = task, carrier
+
+    @property
+    def played(self) -> object:
+        """The task object of the process that the calling thread plays; None if it plays none."""
+        return getattr(self._played, "task", None)
+
+    @property
+    def carrier(self) -> Carrier:
+        """What carries the calling thread's traps.
+
+        Raises: as ``connection``.
+        """
+        played: Carrier | None = getattr(self._played, "carrier", None)
+        return self.connection if played is None else played
 
     @property
     def connection(self) -> Connection:
@@ -91,31 +111,31 @@ class ProcessTask:
 
     @property
     def label(self) -> str:
-        return self.connection.label
+        return self.carrier.label
 
     @property
     def path(self) -> Path:
-        return self.connection.path
+        return self.carrier.path
 
     @property
     def self_name(self) -> int:
-        return self.connection.self_name
+        return self.carrier.self_name
 
     @self_name.setter
     def self_name(self, name: int) -> None:
-        self.connection.self_name = name
+        self.carrier.self_name = name
 
     def trap(self, payload: Payload, descriptors: Sequence[int] = ()) -> tuple[Buffer, Sequence[int]]:
-        return self.connection.trap(payload, descriptors)
+        return self.carrier.trap(payload, descriptors)
 
     def traps(self, payloads: Sequence[Payload], answer_max: int) -> list[Buffer]:
-        return self.connection.traps(payloads, answer_max)
+        return self.carrier.traps(payloads, answer_max)
 
     def stream(self, payload: bytes) -> list[Buffer]:
-        return self.connection.stream(payload)
+        return self.carrier.stream(payload)
 
     def interrupt(self, thread: int) -> None:
-        self.connection.interrupt(thread)
+        self.carrier.interrupt(thread)
 
     def forget(self, name: int, kind: int) -> bool:
         # A finalizer is no reason to join.

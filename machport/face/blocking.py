@@ -296,6 +296,9 @@ class Task(AnyTask):
 def task_self() -> Task:
     """The task of this process: in a spawned child the one its parent made, otherwise one joined at first use."""
     global _self
+    played = process_task.played
+    if isinstance(played, Task):
+        return played
     connection = process_task.connection
     if _self is None or _self._carrier is not connection:
         _self = Task.__new__(Task)

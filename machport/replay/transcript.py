@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import gzip
 import re
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-_OPERATION: Final = re.compile(r"> t([012]) ([a-z_]+)((?: \S+)*)")
+_OPERATION: Final = re.compile(r"> t(\d+) ([a-z_]+)((?: \S+)*)")
+#: How a scenario begins that an embedded kernel recorded, whose operations are traps of any number of tasks.
+_WORLD: Final = "world "
+_ONE_OPERATION: Final = "'> tK OPERATION ARGUMENTS' with K 0, 1 or 2"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -49,11 +53,13 @@ class Step:
 
 @dataclass(slots=True)
 class Scenario:
-    """A sequence of steps that starts with three empty spaces."""
+    """A sequence of steps that starts with three empty spaces, or with none if it is of a world."""
 
     name: str
     line: int
     steps: list[Step] = field(default_factory=list)
+    #: It was recorded by ``machport.testing``, which plays it.
+    is_world: bool = False
     #: Lines that it takes in its file.
     length: int = 0
 
@@ -92,10 +98,13 @@ def _scenario(
 ) -> Scenario:
     """The scenario that begins at an index of the lines."""
     line = lines[at]
-    if not line.startswith("scenario ") or line == "scenario ":
+    is_world = line.startswith(_WORLD)
+    kind, _, name = line.partition(" ")
+    if not name or not (is_world or kind == "scenario"):
         raise _error(path, at + 1, "'scenario NAME'", line)
     steps: list[Step] = []
-    scenario = Scenario(line.removeprefix("scenario "), at + 1, steps)
+    scenario = Scenario(name, at + 1, steps, is_world)
+    last_task = sys.maxsize if is_world else 2
     expected: list[str] | None = None
     for index in range(at + 1, len(lines)):
         line = lines[index]
@@ -106,6 +115,8 @@ def _scenario(
             operation = operations.get(line)
             if operation is None:
                 operation = operations[line] = _operation(path, index + 1, line)
+            if operation[0] > last_task:
+                raise _error(path, index + 1, _ONE_OPERATION, line)
             expected = []
             steps.append(Step(index + 1, operation[0], operation[1], operation[2], expected))
         elif mark == "= " or mark == "=":
@@ -130,7 +141,7 @@ def _operation(path: Path, number: int, line: str) -> tuple[int, str, tuple[str,
     """Task, operation and arguments of a line."""
     match = _OPERATION.fullmatch(line)
     if match is None:
-        raise _error(path, number, "'> tK OPERATION ARGUMENTS' with K 0, 1 or 2", line)
+        raise _error(path, number, _ONE_OPERATION, line)
     return int(match[1]), match[2], tuple(match[3].split())
 
 

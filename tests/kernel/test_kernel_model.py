@@ -28,7 +28,6 @@ from kernel_driver import (
     Actor,
     three_tasks,
 )
-from kernel_invariants import check
 
 from machport.abi import constants as c
 from machport.abi import message as layout
@@ -38,6 +37,7 @@ from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
 from machport.kernel.rights import has_right_for
 from machport.kernel.waiter import Waiter
+from machport.testing.invariants import check
 
 WHO = st.integers(0, 2)
 NAME = st.integers(0, 40)

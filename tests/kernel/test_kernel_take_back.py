@@ -20,12 +20,12 @@ from kernel_driver import (
     parse_result,
     three_tasks,
 )
-from kernel_invariants import check
 
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.kernel.copyout import take_back
 from machport.kernel.waiter import Result
+from machport.testing.invariants import check
 
 
 def undo(a: Actor, result: Result) -> None:

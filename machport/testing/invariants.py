@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from machport.kernel.port import DEAD, Port
 from machport.kernel.queueing import peek
 from machport.kernel.space import Entry, Space
 from machport.kernel.waiter import Waiter
+from machport.testing.errors import BrokenInvariant
 
 SEND, SEND_ONCE, RECEIVE = c.MACH_PORT_TYPE_SEND, c.MACH_PORT_TYPE_SEND_ONCE, c.MACH_PORT_TYPE_RECEIVE
 BOTH, SET, DEAD_NAME = c.MACH_PORT_TYPE_SEND_RECEIVE, c.MACH_PORT_TYPE_PORT_SET, c.MACH_PORT_TYPE_DEAD_NAME
@@ -119,7 +121,18 @@ def check(kernel: Kernel, known: set[Port], leaked: Counter[Port]) -> None:
     Args:
         known: ports seen so far; new ones are added.
         leaked: send rights that GNU Mach goes on counting although they turned into dead names (D7).
+
+    Raises:
+        BrokenInvariant: one does not hold.
     """
+    try:
+        _check(kernel, known, leaked)
+    except AssertionError as error:
+        _, line, _, source = traceback.extract_tb(error.__traceback__)[-1]
+        raise BrokenInvariant(f"in the kernel this does not hold (invariants, line {line}): {source}") from error
+
+
+def _check(kernel: Kernel, known: set[Port], leaked: Counter[Port]) -> None:
     assert not kernel.garbage
     assert not kernel.woken
     assert not kernel.changed
