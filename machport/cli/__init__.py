@@ -38,15 +38,17 @@ def replay(dialect: str, show_all: bool, files: tuple[Path, ...]) -> None:
     """Replay transcripts of a Mach kernel on an embedded one, and compare every result.
 
     FILES are text or gzip.  Each scenario is left at its first divergence.  Exits with 0 only if there is none.
+    What machport.testing recorded of a user's tasks is replayed, too; it follows the manual's rules.
     """
     from machport.replay.player import play
     from machport.replay.transcript import TranscriptError, read
+    from machport.testing.transcript import play as play_world
 
     scenarios = operations = divergences = 0
     for path in files:
         try:
             for scenario in read(path):
-                count, divergence = play(scenario, DIALECTS[dialect])
+                count, divergence = play_world(scenario) if scenario.is_world else play(scenario, DIALECTS[dialect])
                 scenarios += 1
                 operations += count
                 if divergence is not None:

@@ -27,10 +27,10 @@ _BY_CALL: Final = {trap.call: trap for trap in t.TRAPS.values()}
 _MSG_FIELDS: Final = ("option", "rcv_limit", "rcv_name", "timeout_ms")
 
 
-def lines(name: str, machine: Machine) -> list[str]:
-    """All that a machine did, as the lines of one scenario."""
+def lines(name: str, events: Sequence[Event]) -> list[str]:
+    """What was done to a machine, as the lines of one scenario."""
     written = [f"world {name}"]
-    for event in machine.events:
+    for event in events:
         operation, results = _operation(event), _results(event)
         written.append(f"> t{event.task} {operation}")
         written.append(f"= {results[0]}")

@@ -157,6 +157,8 @@ class World(Closing):
         self._seen: set[Process] = set()
         self._root: WorldTask | None = None
         self._closed = False
+        #: How many events there were when the world was closed; None before.
+        self._last: int | None = None
 
     # Tasks and processes
 
@@ -553,13 +555,16 @@ class World(Closing):
             raise Leak("rights were left:\n" + "\n".join(f"  {each}" for each in held))
 
     def record(self, path: Path | str) -> None:
-        """Write what has happened since the world began as a transcript for ``machport replay``."""
+        """Write what has happened since the world began as a transcript for ``machport replay``.
+
+        How tasks end when the world is closed is not in it.
+        """
         Path(path).write_text("\n".join(self.transcript()) + "\n")
 
     def transcript(self) -> list[str]:
         """The same as lines."""
         crashes = "".join(f" crash={label}@{step}" for label, step in self._crashes.items())
-        return transcript.lines(f"seed={self.seed}{crashes}", self.machine)
+        return transcript.lines(f"seed={self.seed}{crashes}", self.machine.events[: self._last])
 
     # The end
 
@@ -573,6 +578,7 @@ class World(Closing):
         if self._closed:
             return
         self._closed = True
+        self._last = len(self.machine.events)
         self.end_processes()
         for task in self.machine.members:
             self._end_task(task, ())

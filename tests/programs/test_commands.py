@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from machport import testing
+
 TRANSCRIPTS = Path(__file__).parents[1] / "conformance" / "transcripts"
 
 
@@ -39,6 +41,21 @@ def test_replay_reads_gzip(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress((TRANSCRIPTS / "themed.txt").read_bytes()))
 
     assert machport("replay", "--dialect", "gnumach", packed).returncode == 0
+
+
+def test_replay_replays_what_a_world_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "world.txt"
+    with testing.World() as world:
+        task = world.task("main")
+        task.allocate().close()
+        world.record(path)
+    done = machport("replay", path, TRANSCRIPTS / "themed.txt", "--dialect", "gnumach")
+    assert done.stdout.splitlines()[-1] == "175 scenarios, 1485 operations, 0 divergences"
+
+    path.write_text(path.read_text().replace("0x203", "0x303"))
+    done = machport("replay", path)
+    assert done.returncode == 1
+    assert "got       KERN_SUCCESS 0x203" in done.stdout
 
 
 @pytest.mark.parametrize(
