@@ -11,8 +11,12 @@ SOURCES := pyproject.toml setup.py $(wildcard machport/*/*.pxd) $(wildcard $(pat
 TESTS ?= tests/ring tests/dataqueue
 SANITIZED := $(CURDIR)/build/sanitized
 REPORT := $(SANITIZED)/report
+DIST := build/dist
 
-.PHONY: demo test lint types unit pure test-asan bench bench-quick bench-page clean
+# Interpreters for which `make dist-check` installs the source distribution.
+PYTHONS ?= $(PYTHON)
+
+.PHONY: demo test lint types unit pure test-asan dist-check changelog docs docs-serve bench bench-quick bench-page clean
 
 demo: $(VENV)/ready
 	$(BIN)/machport demo $(DIR)
@@ -23,8 +27,11 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Two checkers, because users have either; what each must refuse is in tests/typing.
 types: $(VENV)/ready
 	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/pyright -p tests/typing
 
 unit: $(VENV)/ready
 	$(BIN)/python -m pytest
@@ -50,6 +57,37 @@ $(SANITIZED)/ready: $(VENV)/ready $(shell find machport chaos -name '*.py' -o -n
 	MACHPORT_SANITIZE=address,undefined LDFLAGS="-static-libubsan -Wl,--exclude-libs,ALL" PYTHONWARNINGS=ignore \
 		$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(SANITIZED)/site .
 	cp -r chaos $(SANITIZED)/site/
+	touch $@
+
+# What a stranger gets: the source distribution, built in an environment of its own, installed into new ones far from
+# here, and tried.
+dist-check: $(VENV)/ready
+	rm -rf $(DIST)
+	$(BIN)/python -m build --quiet --outdir $(DIST)
+	set -e; for python in $(PYTHONS); do \
+		place=$$(mktemp -d); trap 'rm -rf $$place' EXIT; \
+		$$python -m venv $$place/venv; \
+		$$place/venv/bin/python -m pip install --quiet $(DIST)/machport-*.tar.gz; \
+		cp examples/killed_server.py $$place; cd $$place; \
+		venv/bin/python -c 'import machport; assert machport.is_compiled(), machport.__file__'; \
+		MACHPORT_SOCKET=$$place/daemon.sock venv/bin/python -W error killed_server.py; \
+		venv/bin/machport --help >$$place/help; \
+		cd $(CURDIR); rm -rf $$place; \
+	done
+
+# CHANGELOG.md gets what is in news/, which is then empty.
+changelog: $(VENV)/ready
+	$(BIN)/towncrier build --yes
+
+# Needs no network once the tools are installed, and neither do the pages.
+docs: $(VENV)/docs-ready
+	$(BIN)/mkdocs build --quiet --strict
+
+docs-serve: $(VENV)/docs-ready
+	$(BIN)/mkdocs serve
+
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 # Everything that docs/benchmarks.md has, or FIGURES="roundtrip death".

@@ -26,8 +26,10 @@ def main() -> None:
         sort.request_dead_name(deaths)
         command = [sys.executable, "-c", PROGRAM]
         with task.spawn(command, rights={"lines": lines.move()}, stdout=subprocess.PIPE) as child:
+            said = child.stdout
+            assert said is not None
             print(sort.call(b"pear fig apple", timeout=10).body.decode().split())
-            print("grandchildren would inherit rights:", child.stdout.readline().decode().strip())
+            print("grandchildren would inherit rights:", said.readline().decode().strip())
             child.terminate()
             print(type(deaths.receive(timeout=10)).__name__)
             child.join(10)

@@ -95,7 +95,7 @@ def daemon_command(*arguments: str, user: int | None = None) -> list[str]:
     if user is None:
         return [sys.executable, "-m", "machport.server", *arguments]
     return command_as(
-        user, f"sys.exit(main({list(arguments)!r}))", "import locale\nfrom machport.server.__main__ import main"
+        user, f"sys.exit(main({list(arguments)!r}))", "import locale, shutil\nfrom machport.server.__main__ import main"
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +44,9 @@ def _runtime_directory() -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and os.path.isabs(runtime) and os.path.isdir(runtime):
         return Path(runtime) / "machport"
+    # Imported only here: with a directory of the user's own it is not needed.
+    import tempfile
+
     return Path(tempfile.gettempdir()) / f"machport-{os.getuid()}"
 
 

@@ -4,6 +4,9 @@ Names of ports and tasks are integers of the calling task's space.  A refusal is
 table's code, the task, the port name and the rule.
 """
 
+# A protocol's members have docstrings for bodies.
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -34,8 +37,13 @@ class Carrier(Protocol):
     def path(self) -> Path:
         """Where the daemon listens."""
 
-    #: The task's name for its own port once it has asked, else 0.
-    self_name: int
+    @property
+    def self_name(self) -> int:
+        """The task's name for its own port once it has asked, else 0."""
+
+    @self_name.setter
+    def self_name(self, name: int) -> None:
+        """The task has asked."""
 
     def trap(self, payload: Payload, descriptors: Sequence[int] = ()) -> tuple[Buffer, Sequence[int]]:
         """One trap in, one answer out, with the descriptors that came along."""

@@ -17,6 +17,7 @@ from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument, MachError, QueueEmpty, QueueEnded, QueueMisuse
 from machport.dataqueue import custody, extension
 from machport.dataqueue.end import NAMES
+from machport.dataqueue.queue import close_in_order
 from machport.face import pickling
 from machport.face.rights import AnySendRight, Transfer, require
 from machport.face.task import AnyTask
@@ -49,11 +50,9 @@ class DataQueue(dataqueue.DataQueue):
         Raises:
             QueueMisuse: the producing end is not here.
         """
-        if port is not None:
-            require(AnySendRight, port, "port")
-            name = port.name
+        name = c.MACH_PORT_NULL if port is None else require(AnySendRight, port, "port").name
         self.notify_by(None if port is None else Notifier(port).send)
-        self.memory.set_notification_port(c.MACH_PORT_NULL if port is None else name)
+        self.memory.set_notification_port(name)
 
     async def readable(self) -> None:
         """``wait`` while the loop goes on: until there is an entry.  Takes nothing."""
@@ -297,7 +296,7 @@ def _close_at_its_end(queue: DataQueue) -> None:
     """While multiprocessing still knows whether the child ends by an error, which is no orderly end."""
     from multiprocessing import util
 
-    util.Finalize(None, dataqueue.queue.close_in_order, exitpriority=0)
+    util.Finalize(None, close_in_order, exitpriority=0)
 
 
 def _settle(future: Future[None]) -> None:

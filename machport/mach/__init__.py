@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from machport.abi import constants as c
 from machport.abi.constants import *  # noqa: F403
-from machport.abi.constants import MACH_MSG_OPTION_NONE, MACH_MSG_TIMEOUT_NONE, MACH_PORT_NULL, TASK_BOOTSTRAP_PORT
 from machport.client.calls import Calls
 from machport.client.process import process_task
 from machport.mach import bootstrap, messages
@@ -78,8 +78,8 @@ def mach_msg(
     send_size: int,
     rcv_size: int,
     rcv_name: int,
-    timeout: int = MACH_MSG_TIMEOUT_NONE,
-    notify: int = MACH_PORT_NULL,
+    timeout: int = c.MACH_MSG_TIMEOUT_NONE,
+    notify: int = c.MACH_PORT_NULL,
 ) -> int:
     """Send, receive, or send and then receive; see ``messages.mach_msg``."""
     return messages.mach_msg(_calls, msg, option, send_size, rcv_size, rcv_name, timeout, notify)
@@ -94,7 +94,7 @@ def mach_msg_server(
     demux: Callable[[bytearray, bytearray], bool],
     max_size: int,
     rcv_name: int,
-    options: int = MACH_MSG_OPTION_NONE,
+    options: int = c.MACH_MSG_OPTION_NONE,
 ) -> int:
     """Serve requests with ``demux(request, reply)`` until receiving fails; the code of that failure."""
     return messages.mach_msg_server(_calls, demux, max_size, rcv_name, options)
@@ -104,7 +104,7 @@ def mach_msg_server_once(
     demux: Callable[[bytearray, bytearray], bool],
     max_size: int,
     rcv_name: int,
-    options: int = MACH_MSG_OPTION_NONE,
+    options: int = c.MACH_MSG_OPTION_NONE,
 ) -> None:
     """Serve one request with ``demux(request, reply)``."""
     messages.mach_msg_server_once(_calls, demux, max_size, rcv_name, options)
@@ -112,7 +112,7 @@ def mach_msg_server_once(
 
 def bootstrap_port() -> int:
     """A send right to the task's bootstrap port; 0 if its parent gave it none."""
-    return task_get_special_port(mach_task_self(), TASK_BOOTSTRAP_PORT)
+    return task_get_special_port(mach_task_self(), c.TASK_BOOTSTRAP_PORT)
 
 
 def bootstrap_look_up(bp: int, service_name: str) -> int:

@@ -6,28 +6,36 @@ Memory that a message brought, or that ``vm_allocate`` made, is mapped and belon
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import functools
 import mmap
 import os
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument
 
+if TYPE_CHECKING:
+    import ctypes
+
 _regions: Final[dict[int, tuple[mmap.mmap, ctypes.Array[ctypes.c_char]]]] = {}
 _lock: Final = threading.Lock()
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-class _IoVector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    # Imported only where there is an address: programs that have none need not wait for it.
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def vm_allocate(size: int) -> int:
     """New zeroed memory of whole pages; its address."""
     if size <= 0:
         raise InvalidArgument(f"{size} bytes cannot be allocated", code=c.KERN_INVALID_ARGUMENT, call="vm_allocate")
+    import ctypes
+
     mapping = mmap.mmap(-1, _pages(size))
     view = (ctypes.c_char * len(mapping)).from_buffer(mapping)
     address = ctypes.addressof(view)
@@ -75,11 +83,13 @@ def vm_read(address: int, size: int) -> bytes:
     """
     if size == 0:
         return b""
+    import ctypes
+
     buffer = ctypes.create_string_buffer(size)
-    local = _IoVector(ctypes.cast(buffer, ctypes.c_void_p), size)
-    remote = _IoVector(ctypes.c_void_p(address), size)
+    vector = ctypes.c_size_t * 2
+    local, remote = vector(ctypes.addressof(buffer), size), vector(address, size)
     # The system call checks what a plain copy would trip over.
-    copied = _libc.process_vm_readv(os.getpid(), ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+    copied = _libc().process_vm_readv(os.getpid(), ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
     if copied != size:
         raise InvalidArgument(
             f"{size} bytes at {address:#x} cannot be read", code=c.KERN_INVALID_ADDRESS, call="vm_read"

@@ -101,7 +101,7 @@ class Children:
         try:
             ports.mach_port_insert_right(self._kernel, maker, task, child.right[0], name, disposition)
         except Refusal:
-            self.end(task)
+            self.end(task, "had nothing to wait with")
             raise
         return Answer(t.DEPOSIT.pack_answer(words=self._new_ticket(task, child)))
 
@@ -117,7 +117,7 @@ class Children:
         claimer.space.check_room()
         name, disposition = child.right
         result = ports.mach_port_extract_right(self._kernel, claimer, task, name, disposition)
-        self.end(task)
+        self.end(task, "was done when its right was claimed")
         return Answer(t.CLAIM.pack_answer(result))
 
     def watch_deposit(self, maker: Task, ticket: bytes, descriptors: Sequence[int]) -> Answer:

@@ -24,6 +24,7 @@ from machport.kernel.waiter import Result, Waiter
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.dispatch import Answer, OpenFile, answer_parts, carry_out_mach_msg, dispatch
+from machport.server.obituaries import Obituaries
 
 _NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
 #: Stands for a descriptor where nobody has files: in a transcript that is played.
@@ -111,7 +112,8 @@ class Machine:
         self.members: list[Task] = []
         self.events: list[Event] = []
         self._numbers: dict[Task, int] = {}
-        self._children = Children(self.kernel, lambda *_: False, lambda _: None)
+        self._obituaries = Obituaries(lambda *_: False, lambda _: None, 0)
+        self._children = Children(self.kernel, self._obituaries, lambda *_: False, lambda _: None)
         self._waiting: dict[Call, None] = {}
         self._waits = 0
         self._close = close

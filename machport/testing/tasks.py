@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,8 +10,9 @@ from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument
 from machport.abi.traps import Buffer, Payload
 from machport.face.blocking import SendRight, Task
+from machport.face.child import Child
+from machport.face.handover import Handover
 from machport.face.rights import Right, Transfer
-from machport.face.spawn import Child, Handover
 from machport.kernel import task as kernel
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class Carrier:
     def interrupt(self, thread: int) -> None:
         self._world.interrupt(thread)
 
+    def forget(self, name: int, kind: int) -> bool:
+        return self._world.forget(self._task, name, kind)
+
 
 class WorldTask(Task):
     """A task that ends with its process, or when the test closes or abandons it.
@@ -71,14 +75,22 @@ class WorldTask(Task):
         """End the task: every right it has is given up, and whoever watched one of them is told."""
         self._world.end(self.kernel_task)
 
-    def spawn(self, target: Callable[..., object], *args: Any, bootstrap: bool = False, **kwargs: Any) -> Child:
-        """Start ``target(*args, **kwargs)`` as a process of the world that ends with it.
+    def spawn(
+        self,
+        target: Callable[..., object] | Sequence[str],
+        *args: Any,
+        rights: Mapping[str, Transfer] | None = None,
+        bootstrap: bool = False,
+        **kwargs: Any,
+    ) -> Child:
+        """Start ``target(*args, **kwargs, **rights)`` as a process of the world that ends with it.
 
         As ``machport.Task.spawn``, but that nothing is pickled: rights are looked for in lists, tuples and
         dictionaries among the arguments.
         """
         if not callable(target):
             raise InvalidArgument(f"spawn needs a function, not {target!r}; write spawn(f, arg), not spawn(f(arg))")
+        kwargs = kwargs | dict(rights or {})
         name, process = self._world.start(self, target, args, kwargs, bootstrap=bootstrap, label=None, daemon=True)
         return Child(cast(Any, process), SendRight(self, name))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -149,6 +149,7 @@ class World(Closing):
         self._owners: dict[KernelTask, Thread | None] = {}
         self._ended: set[KernelTask] = set()
         self._calls: dict[Thread | None, Call] = {}
+        self._forgotten: deque[tuple[KernelTask, int, int]] = deque()
         self._timers: list[int] = []
         self._crashes: dict[str, int] = {}
         self._labels: dict[Port, str] = {}
@@ -281,6 +282,7 @@ class World(Closing):
     ) -> tuple[list[bytes], Sequence[int]]:
         """Carry out a trap of the calling thread, and wait for its answer: the answers, and descriptors with them."""
         self._scheduler.at_trap()
+        self._give_up_forgotten()
         self._check_task(task)
         call = self.machine.trap(task, payload, [os.dup(descriptor) for descriptor in descriptors])
         if number_of(call.payload) in _MAKERS:
@@ -318,6 +320,25 @@ class World(Closing):
             if thread is not None and thread.ident == ident and call.answers is None:
                 self.machine.interrupt(call)
                 return
+
+    def forget(self, task: KernelTask, name: int, kind: int) -> bool:
+        """A task gives up a right whose object was collected: before the next trap, whoever makes that."""
+        self._forgotten.append((task, name, kind))
+        return True
+
+    def _give_up_forgotten(self) -> None:
+        while self._forgotten:
+            task, name, kind = self._forgotten.popleft()
+            if not self.lives(task):
+                continue
+            answers = self.machine.trap(task, t.TASK_SELF.pack()).answers
+            assert answers is not None
+            (own,), _ = t.TASK_SELF.unpack_answer(answers[0])
+            if kind in (c.MACH_PORT_RIGHT_RECEIVE, c.MACH_PORT_RIGHT_PORT_SET):
+                self.machine.trap(task, t.MOD_REFS.pack(own, name, kind, -1))
+            else:
+                self.machine.trap(task, t.DEALLOCATE.pack(own, name))
+            self.machine.trap(task, t.DEALLOCATE.pack(own, own))
 
     def lives(self, task: KernelTask) -> bool:
         """Whether a task has not ended with its process."""

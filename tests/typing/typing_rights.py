@@ -1,0 +1,107 @@
+"""What the types say about tasks and rights.  mypy and pyright read this; nobody runs it.
+
+Each line that expects an error fails if there is none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_type
+
+import machport
+from machport import (
+    Child,
+    DeadName,
+    Fileport,
+    Message,
+    PortSet,
+    ReceiveRight,
+    Right,
+    SendOnceRight,
+    SendRight,
+    Task,
+    Transfer,
+    task_self,
+)
+
+
+def tasks(task: Task) -> None:
+    assert_type(task_self(), Task)
+    assert_type(task.label, str)
+    assert_type(task.path, Path)
+    assert_type(task.closed, bool)
+    assert_type(machport.is_compiled(), bool)
+    with Task(label="one", path="/run/x") as entered:
+        assert_type(entered, Task)
+    Task("one")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    task.allocate(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def what_a_task_makes(task: Task, port: ReceiveRight, right: SendRight) -> None:
+    assert_type(task.allocate(qlimit=1), ReceiveRight)
+    assert_type(task.allocate_many(3), list[ReceiveRight])
+    assert_type(task.port_set(port), PortSet)
+    assert_type(task.look_up("a service"), SendRight)
+    assert_type(task.check_in("a service"), ReceiveRight)
+    assert_type(task.fileport(0), Fileport)
+    task.register("a service", right)
+    task.register("a service", port)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    task.port_set(right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def rights_of_each_kind(
+    port: ReceiveRight, right: SendRight, once: SendOnceRight, dead: DeadName, members: PortSet
+) -> None:
+    assert_type(port.make_send(), SendRight)
+    assert_type(port.make_send_once(), SendOnceRight)
+    assert_type(right.duplicate(), SendRight)
+    assert_type(right.name, int)
+    assert_type(right.is_dead(), bool)
+    assert_type(members.members(), list[ReceiveRight])
+    members.add(port)
+    with right as entered:
+        assert_type(entered, SendRight)
+    every: list[Right] = [port, right, once, dead, members]
+    every[0].close()
+    members.add(right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    right.receive()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    port.send(b"")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    once.call(b"")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    once.copy()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    port.copy()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+def a_right_goes_as_a_move_or_a_copy(right: SendRight, port: ReceiveRight) -> None:
+    assert_type(right.move(), Transfer)
+    assert_type(right.copy(), Transfer)
+    right.send(b"", rights=[right.copy(), port.move()])
+    right.send(b"", rights=[port])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    right.call(b"", rights=[right])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+def sending(right: SendRight, port: ReceiveRight) -> None:
+    assert_type(right.call(b"", id=1, timeout=0.5), Message)
+    assert_type(right.send_many([b"", bytearray(), memoryview(b"")]), int)
+    right.send(memoryview(b""), memory=[b""], reply_to=port, timeout=None)
+    right.send("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    right.send(b"", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    right.send(b"", reply_to=right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    right.call(b"", timeout="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def asking_for_notifications(port: ReceiveRight, right: SendRight) -> None:
+    assert_type(right.request_dead_name(port), SendOnceRight | None)
+    assert_type(port.request_no_senders(None, sync=1), SendOnceRight | None)
+    assert_type(port.request_port_destroyed(port), SendOnceRight | None)
+    right.request_no_senders(port)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    right.request_dead_name(right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def children(task: Task, port: ReceiveRight) -> None:
+    child = task.spawn(print, port.move(), bootstrap=True)
+    assert_type(child, Child)
+    assert_type(child.pid, int)
+    assert_type(child.exitcode, int | None)
+    assert_type(child.join(1.5), int | None)
+    assert_type(child.task_right.request_dead_name(port), SendOnceRight | None)
+    task.spawn(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
