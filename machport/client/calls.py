@@ -57,8 +57,8 @@ class Carrier(Protocol):
     def interrupt(self, thread: int) -> None:
         """Let the call that a thread waits in return."""
 
-    def forget(self, name: int, kind: int) -> bool:
-        """Give up a reference without waiting; False if that has to be tried again."""
+    def forget(self, name: int, kind: int) -> None:
+        """Give up a reference without waiting."""
 
 
 class Peeked(NamedTuple):
@@ -205,13 +205,9 @@ class Calls:
         """What people are to call a port, of which the caller has the receive right: up to 64 bytes of UTF-8."""
         self._trap(t.PORT_LABEL, (name,), t.pack_texts(label))
 
-    def forget(self, name: int, kind: int) -> bool:
-        """Give up one reference of a right (MACH_PORT_RIGHT_) without waiting, from wherever; also in a finalizer.
-
-        Returns:
-            False if the daemon has no room to hear of it now: keep the right, and try again later.
-        """
-        return self.carrier.forget(name, kind)
+    def forget(self, name: int, kind: int) -> None:
+        """Give up one reference of a right (MACH_PORT_RIGHT_) without waiting, from wherever; also in a finalizer."""
+        self.carrier.forget(name, kind)
 
     # Receive rights
 

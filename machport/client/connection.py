@@ -41,6 +41,8 @@ _Channel = TypeVar("_Channel", bound=Channel)
 
 #: How often to try, when a daemon may end or start at the same moment.
 _ATTEMPTS = 3
+#: Rights that are given up by one packet.
+_FORGOTTEN_MAX = 4096
 #: Seconds for a hello to be answered; a daemon that is only busy takes thousandths.
 _PATIENCE = 10.0
 #: What the system says of a packet that could be sent later.
@@ -136,6 +138,7 @@ class Connection:
         self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
         self._all_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._closed = False
+        self._forgotten: list[tuple[int, int]] = []
         self._control, payload = self._greet(Hello(label, ticket))
         if t.number_of(payload):
             rule, says = t.unpack_refusal(payload)
@@ -166,6 +169,8 @@ class Connection:
             DeadTask: the connection was closed.
             ForkedTask: the process is a forked child of the task's.
         """
+        if self._forgotten:
+            self._tell_forgotten()
         try:
             return self._channel().trap(payload, descriptors)
         except DaemonLost:
@@ -244,20 +249,31 @@ class Connection:
         if channel is not None and not channel.closed:
             channel.interrupt()
 
-    def forget(self, name: int, kind: int) -> bool:
+    def forget(self, name: int, kind: int) -> None:
         """Give up one reference of a right without waiting, also in a finalizer in the middle of another call.
 
         A receive right or port set is given up as by ``mach_port_mod_refs``, another right as by
-        ``mach_port_deallocate``; what these would refuse is ignored.
+        ``mach_port_deallocate``; what these would refuse is ignored.  What the daemon has no room to hear of now it
+        hears before the next trap.
 
         Args:
             kind: MACH_PORT_RIGHT_.
-
-        Returns:
-            False if the daemon has no room to hear of it now, and the right is still there; True also if there is no
-            right any more, because the task was closed, belongs to the parent of this process, or has lost its daemon.
         """
-        return self._pid != os.getpid() or self._control.post(t.FORGET.pack(words=(name, kind)))
+        self._forgotten.append((name, kind))
+        # While there is no room, not each of a multitude tries again.
+        waiting = len(self._forgotten)
+        if not waiting & (waiting - 1):
+            self._tell_forgotten()
+
+    def _tell_forgotten(self) -> None:
+        if self._pid != os.getpid():
+            self._forgotten.clear()
+        while self._forgotten:
+            # Another thread, or a finalizer, may come in between.
+            told, self._forgotten = self._forgotten[:_FORGOTTEN_MAX], self._forgotten[_FORGOTTEN_MAX:]
+            if not self._control.post(t.FORGET.pack(words=[word for pair in told for word in pair])):
+                self._forgotten += told
+                return
 
     def check_usable(self) -> None:
         """Raise what keeps this process from calling, apart from the daemon: as ``trap``."""

@@ -137,9 +137,10 @@ class ProcessTask:
     def interrupt(self, thread: int) -> None:
         self.carrier.interrupt(thread)
 
-    def forget(self, name: int, kind: int) -> bool:
+    def forget(self, name: int, kind: int) -> None:
         # A finalizer is no reason to join.
-        return self._connection is None or self._connection.forget(name, kind)
+        if self._connection is not None:
+            self._connection.forget(name, kind)
 
 
 #: The task of this process.

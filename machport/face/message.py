@@ -283,11 +283,12 @@ class DeadNameNotification(Notification):
         """The dead name, in the space where the request was made."""
         return self.word
 
-    def close(self) -> None:
-        """Give back the reference of the dead name that came with the notification (N20)."""
-        if not self.rights:
-            self.rights.append(DeadName(self.task, self.word))
-        super().close()
+    def begin(self, task: AnyTask, buffer: Buffer, size: int, memory: Sequence[Buffer]) -> Message:
+        """As every message; the reference of the dead name is one of its rights."""
+        super().begin(task, buffer, size, memory)
+        # The reference that came with the notification (N20).
+        self.rights.append(DeadName(task, self.word))
+        return self
 
 
 _NOTIFICATIONS: dict[int, type[Notification]] = {

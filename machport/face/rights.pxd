@@ -12,6 +12,7 @@ cdef class Right(Closing):
     cdef public object task
     cdef public int64_t _name
     cdef public object _gone
+    cdef public bint _borrowed
 
     cpdef _check_there(self)
     cpdef object name_in(self, object task)
@@ -45,7 +46,8 @@ cdef class AnyReceiveRight(AnyReceiver):
     pass
 
 cdef class AnyPortSet(AnyReceiver):
-    pass
+    cdef public dict _members
+    cdef public Py_ssize_t _many
 
 @cython.locals(right=Right)
 cpdef Right received_right(object task, int64_t name, int64_t kind)

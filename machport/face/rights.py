@@ -1,7 +1,8 @@
 """Rights as objects: what a task holds, by kind.
 
 An object stands for one user reference of a name in its task's space.  It is used up by ``close``, by being moved into
-a message or a child, and if it is a send-once right by sending; after that it raises ``ClosedRight``.
+a message or a child, and if it is a send-once right by sending; after that it raises ``ClosedRight``.  One that is
+forgotten is given up when its object is collected.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from machport.face.watching import Callback, Watch
 
 
+#: Objects that a port set keeps before it looks which of them are closed.
+_MANY_MEMBERS = 64
+
 _Kind = TypeVar("_Kind", bound="Right")
 
 
@@ -31,12 +35,17 @@ class Right(Closing):
     kind = -1
     type_name = "right"
 
-    __slots__ = ("__weakref__", "_gone", "_name", "task")
+    __slots__ = ("__weakref__", "_borrowed", "_gone", "_name", "task")
 
     def __init__(self, task: AnyTask, name: int) -> None:
         self.task = task
         self._name = name
         self._gone = ""
+        self._borrowed = False
+
+    def __del__(self) -> None:
+        if not self._gone and not self._borrowed:
+            self.task.forgotten(self)
 
     @property
     def name(self) -> int:
@@ -422,22 +431,41 @@ class AnyPortSet(AnyReceiver):
 
     kind = c.MACH_PORT_RIGHT_PORT_SET
     type_name = "port set"
-    __slots__ = ()
+    __slots__ = ("_many", "_members")
+
+    def __init__(self, task: AnyTask, name: int) -> None:
+        super().__init__(task, name)
+        self._members: dict[int, AnyReceiveRight] = {}
+        self._many = _MANY_MEMBERS
 
     def add(self, port: AnyReceiveRight) -> None:
-        """Put a receive right in, out of any other set."""
+        """Put a receive right in, out of any other set; its object lives as long as the set's."""
         member = require(AnyReceiveRight, port, "port").name_in(self.task)
         self.task.calls.mach_port_move_member(self.task.name, member, self.name)
+        if len(self._members) >= self._many:
+            self._members = {name: right for name, right in self._members.items() if not right.closed}
+            self._many = 2 * len(self._members) + _MANY_MEMBERS
+        self._members[member] = port
 
     def remove(self, port: AnyReceiveRight) -> None:
         """Take a receive right out, with its waiting messages."""
         member = require(AnyReceiveRight, port, "port").name_in(self.task)
         self.task.calls.mach_port_extract_member(self.task.name, member, self.name)
+        self._members.pop(member, None)
 
     def members(self) -> Sequence[AnyReceiveRight]:
-        """Objects for the receive rights in the set; they stand for the same rights as those that were put in."""
-        names = self.task.calls.mach_port_get_set_status(self.task.name, self.name)
-        return [self.task.receive_kind(self.task, name) for name in names]
+        """The receive rights in the set: the objects that were put in.
+
+        One that was put in otherwise, as by its name, is an object that does not give the right up when forgotten.
+        """
+        return [self._member(name) for name in self.task.calls.mach_port_get_set_status(self.task.name, self.name)]
+
+    def _member(self, name: int) -> AnyReceiveRight:
+        right = self._members.get(name)
+        if right is None or right.closed:
+            right = self.task.receive_kind(self.task, name)
+            right._borrowed = True
+        return right
 
     def move(self) -> Transfer:
         raise InvalidArgument("a port set is never sent; move its members", task=self.task.label, name=self._name)
@@ -490,6 +518,7 @@ def received_right(task: AnyTask, name: int, kind: int) -> Right | None:
         right.task = task
         right._name = name
         right._gone = ""
+        right._borrowed = False
         return right
     kinds = task.send_kind if kind == c.MACH_MSG_TYPE_PORT_SEND else task.receive_kind
     return kinds(task, name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +190,18 @@ class AnyTask(Closing):
             finally:
                 for right in rights:
                     right.gone("closed")
+
+    def forgotten(self, right: Right) -> None:
+        """The object of a right is collected, which nobody has closed: the right is given up, and nothing waited for.
+
+        In development mode (``python -X dev``) there is a ``ResourceWarning``.
+        """
+        if self.closed or right._name == c.MACH_PORT_DEAD or sys.is_finalizing():
+            return
+        if sys.flags.dev_mode:
+            says = f"{right!r} was forgotten; close it, or use it in a with block"
+            warnings.warn(says, ResourceWarning, stacklevel=2, source=right)
+        self.calls.forget(right._name, right.kind)
 
     def port_set(self, *ports: AnyReceiveRight) -> AnyPortSet:
         """A new port set with these receive rights in it."""

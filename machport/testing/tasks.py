@@ -12,7 +12,7 @@ from machport.abi.traps import Buffer, Payload
 from machport.face.blocking import SendRight, Task
 from machport.face.child import Child
 from machport.face.handover import Handover
-from machport.face.rights import Right, Transfer
+from machport.face.rights import Right, Transfer, received_right
 from machport.kernel import task as kernel
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Carrier:
     def interrupt(self, thread: int) -> None:
         self._world.interrupt(thread)
 
-    def forget(self, name: int, kind: int) -> bool:
-        return self._world.forget(self._task, name, kind)
+    def forget(self, name: int, kind: int) -> None:
+        self._world.forget(self._task, name, kind)
 
 
 class WorldTask(Task):
@@ -109,13 +109,12 @@ class Arrival:
 
     def __init__(self, task: WorldTask, child: int) -> None:
         self.handover = Handover(task, child)
-        self._kinds: list[tuple[type[Right], int]] = []
 
     def carry(self, value: Any) -> Any:
         """An argument with a ``Carried`` for each right in it."""
         if isinstance(value, Transfer):
-            _, (kind, name) = self.handover.carry(value)
-            return Carried(kind, name)
+            name, kind, _ = self.handover.put(value)
+            return Carried(name, kind)
         if isinstance(value, Right):
             value.__reduce__()
         return _within(value, self.carry)
@@ -124,15 +123,15 @@ class Arrival:
 class Carried:
     """Stands for a right until the task is there that has it."""
 
-    def __init__(self, kind: type[Right], name: int) -> None:
-        self.kind = kind
+    def __init__(self, name: int, kind: int) -> None:
         self.name = name
+        self.kind = kind
 
 
 def arrive(task: WorldTask, value: Any) -> Any:
     """An argument with the process's rights in it."""
     if isinstance(value, Carried):
-        return value.kind(task, value.name)
+        return received_right(task, value.name, value.kind)
     return _within(value, lambda inner: arrive(task, inner))
 
 

@@ -321,10 +321,9 @@ class World(Closing):
                 self.machine.interrupt(call)
                 return
 
-    def forget(self, task: KernelTask, name: int, kind: int) -> bool:
+    def forget(self, task: KernelTask, name: int, kind: int) -> None:
         """A task gives up a right whose object was collected: before the next trap, whoever makes that."""
         self._forgotten.append((task, name, kind))
-        return True
 
     def _give_up_forgotten(self) -> None:
         while self._forgotten:

@@ -156,7 +156,8 @@ def test_an_end_stays_if_another_right_of_the_message_cannot_go(task: machport.T
 
 
 def test_an_end_goes_once(task: machport.Task, queue: DataQueue) -> None:
-    right = task.allocate().make_send()
+    port = task.allocate()
+    right = port.make_send()
     with pytest.raises(machport.QueueMisuse, match="on its way"):
         right.send(rights=[queue.move_producer(), queue.move_producer()])
     right.send(rights=[queue.move_producer()])
@@ -183,7 +184,7 @@ def test_a_right_that_brings_no_queue_is_refused(task: machport.Task, queue: Dat
         pytest.raises(machport.QueueMisuse, match="brings no end of a data queue"),
     ):
         right.open_data_queue()
-    with task.allocate().make_send() as right, pytest.raises(machport.MachError):
+    with task.allocate() as port, port.make_send() as right, pytest.raises(machport.MachError):
         right.open_data_queue()
 
 
@@ -282,7 +283,8 @@ def test_a_dead_notification_port_does_not_stop_the_queue(task: machport.Task, q
 
 def test_the_port_is_written_where_the_manual_has_it(task: machport.Task, queue: DataQueue) -> None:
     """Q16, Q17."""
-    right = task.allocate(qlimit=1).make_send()
+    port = task.allocate(qlimit=1)
+    right = port.make_send()
     queue.set_notification_port(right)
     header = queue.memory.notification_header
     assert header is not None

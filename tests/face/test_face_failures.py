@@ -15,8 +15,7 @@ def names(task: machport.Task) -> dict[int, int]:
 
 def test_an_error_says_call_task_name_code_and_rule(task: machport.Task) -> None:
     port = task.allocate()
-    task.port_set(port)
-    with pytest.raises(machport.InvalidRight) as error:
+    with task.port_set(port), pytest.raises(machport.InvalidRight) as error:
         port.receive()
     assert str(error.value) == f"receive in task {task.label} on name {port.name:#x}: MACH_RCV_IN_SET (rule P34)"
     assert (error.value.code, error.value.rule, error.value.name) == (c.MACH_RCV_IN_SET, "P34", port.name)
@@ -27,9 +26,10 @@ def test_an_error_says_call_task_name_code_and_rule(task: machport.Task) -> None
 
 
 def test_a_call_that_finds_no_room_gives_its_rights_back_and_leaves_no_names(task: machport.Task) -> None:
-    full = task.allocate(qlimit=0).make_send()
-    receive, send, send_once = task.allocate(), task.allocate().make_send(), task.allocate().make_send_once()
-    receive.make_send().send(b"inside")
+    closed, other, receive = task.allocate(qlimit=0), task.allocate(), task.allocate()
+    full, send, send_once = closed.make_send(), other.make_send(), other.make_send_once()
+    sender = receive.make_send()
+    sender.send(b"inside")
     before = names(task)
     with pytest.raises(machport.TimedOut) as error:
         full.call(rights=[send.copy(), receive.move(), send.move(), send_once.move()], timeout=0)
@@ -93,7 +93,8 @@ def test_a_body_that_fails_takes_only_the_rights_before_the_bad_one(task: machpo
 
 
 def test_a_call_that_cannot_be_packed_leaves_no_reply_port(task: machport.Task) -> None:
-    send = task.allocate().make_send()
+    port = task.allocate()
+    send = port.make_send()
     before = len(task.calls.mach_port_names(task.name))
     for _ in range(3):
         with pytest.raises(machport.InvalidArgument):

@@ -257,8 +257,7 @@ def test_a_set_gives_many_messages_in_the_order_in_which_they_came(task: machpor
 
 def test_a_member_of_a_set_gives_nothing_and_says_why(task: machport.Task) -> None:
     port = task.allocate()
-    task.port_set(port)
-    with pytest.raises(machport.InvalidRight, match="MACH_RCV_IN_SET"):
+    with task.port_set(port), pytest.raises(machport.InvalidRight, match="MACH_RCV_IN_SET"):
         port.receive_many()
 
 

@@ -207,8 +207,8 @@ def test_no_senders_carries_its_count(task: machport.Task) -> None:
 
 def test_port_deleted_carries_the_freed_name(task: machport.Task) -> None:
     """N23."""
-    port, notices = task.allocate(), task.allocate()
-    right = task.allocate().make_send_once()
+    port, notices, other = task.allocate(), task.allocate(), task.allocate()
+    right = other.make_send_once()
     name = right.name
     right.request_dead_name(notices)
     right.send(b"")

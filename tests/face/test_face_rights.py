@@ -61,8 +61,8 @@ def test_a_used_send_once_right_says_so(task: machport.Task) -> None:
 
 
 def test_a_moved_right_says_so_and_a_copied_one_stays(task: machport.Task) -> None:
-    port, other = task.allocate(), task.allocate()
-    moved, copied = other.make_send(), task.allocate().make_send()
+    port, other, third = task.allocate(), task.allocate(), task.allocate()
+    moved, copied = other.make_send(), third.make_send()
     port.make_send().send(rights=[moved.move(), copied.copy()])
 
     with pytest.raises(machport.ClosedRight, match="moved away"):
@@ -85,9 +85,10 @@ def test_a_right_goes_into_a_message_only_as_a_move_or_a_copy(task: machport.Tas
 def test_a_right_of_another_task_is_refused(task: machport.Task) -> None:
     """P2: a name means nothing outside its task."""
     with machport.Task(label="other") as other:
-        stranger = other.allocate().make_send()
+        theirs, ours = other.allocate(), task.allocate()
+        stranger = theirs.make_send()
         with pytest.raises(machport.InvalidArgument, match="is not of task test"):
-            task.allocate().make_send().send(rights=[stranger.copy()])
+            ours.make_send().send(rights=[stranger.copy()])
 
 
 def test_a_port_set_cannot_be_moved(task: machport.Task) -> None:
@@ -109,7 +110,8 @@ def test_a_send_that_times_out_gives_its_rights_back(task: machport.Task) -> Non
     """M18, M19: nothing is gained and nothing is lost."""
     port = task.allocate(qlimit=1)
     send = port.make_send()
-    moved, copied, receive = task.allocate().make_send(), task.allocate().make_send(), task.allocate()
+    first, second, receive = task.allocate(), task.allocate(), task.allocate()
+    moved, copied = first.make_send(), second.make_send()
     send.send(b"fills the queue")
     before = sorted(task.calls.mach_port_names(task.name))
     references = task.calls.mach_port_get_refs(task.name, send.name, mach.MACH_PORT_RIGHT_SEND)
@@ -140,9 +142,7 @@ def test_a_port_set_receives_from_all_in_the_order_of_arrival(task: machport.Tas
 def test_a_receive_from_a_member_is_refused_with_its_rule(task: machport.Task) -> None:
     """P34: the error says task, name, code and rule."""
     port = task.allocate()
-    task.port_set(port)
-
-    with pytest.raises(machport.InvalidRight) as caught:
+    with task.port_set(port), pytest.raises(machport.InvalidRight) as caught:
         port.receive(0)
     assert caught.value.code == mach.MACH_RCV_IN_SET
     assert caught.value.rule == "P34"
@@ -198,8 +198,8 @@ def test_an_open_file_travels_as_a_right(task: machport.Task, tmp_path: Path) ->
 
     assert os.pread(copy, 100, 0) == b"content"
     os.close(copy)
-    with pytest.raises(machport.InvalidRight, match="does not stand for such an object"):
-        task.allocate().make_send().open_file()
+    with task.allocate() as port, pytest.raises(machport.InvalidRight, match="does not stand for such an object"):
+        port.make_send().open_file()
 
 
 def test_a_fileport_opens_the_file_it_stands_for(task: machport.Task, tmp_path: Path) -> None:
@@ -230,7 +230,8 @@ def test_services_are_found_by_name_until_their_port_dies(task: machport.Task) -
 
 def test_after_its_task_is_closed_a_right_fails_and_closing_it_does_not(task: machport.Task) -> None:
     other = machport.Task(label="short")
-    right = other.allocate().make_send()
+    port = other.allocate()
+    right = port.make_send()
     other.close()
     other.close()
 
@@ -284,7 +285,8 @@ def test_a_right_is_moved_once(task: machport.Task) -> None:
 
 
 def test_a_closed_right_cannot_be_moved(task: machport.Task) -> None:
-    right = task.allocate().make_send()
+    port = task.allocate()
+    right = port.make_send()
     right.close()
     with pytest.raises(machport.ClosedRight):
         right.move()
@@ -309,7 +311,7 @@ def test_arguments_out_of_range_say_what_the_range_is(task: machport.Task) -> No
         task.allocate(qlimit=-1)
     with pytest.raises(machport.InvalidArgument, match="0 or more seconds, not nan"):
         port.receive(float("nan"))
-    with pytest.raises(machport.InvalidArgument, match="spawn needs a function, not None"):
+    with pytest.raises(machport.InvalidArgument, match="spawn needs a function or the list of a program, not None"):
         task.spawn(None)  # type: ignore[arg-type]
     with pytest.raises(machport.MessageTooLarge, match="use a data queue"):
         send.send(bytes(51_000_000))

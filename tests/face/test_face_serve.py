@@ -470,7 +470,8 @@ def test_an_answer_and_the_next_message_go_in_one_call(
 def test_an_answer_brings_id_rights_and_memory(
     task: machport.Task, port: machport.ReceiveRight, answers: machport.ReceiveRight
 ) -> None:
-    request, moved, copied = request_to(port, answers), task.allocate(), task.allocate().make_send()
+    request, moved, other = request_to(port, answers), task.allocate(), task.allocate()
+    copied = other.make_send()
     port.make_send().send(b"next")
     port.reply_and_receive(request, b"", id=9, rights=[moved.move(), copied.copy()], memory=[b"memory"])
 
@@ -547,7 +548,8 @@ def test_an_answer_that_cannot_be_packed_leaves_the_request_to_be_answered(
 def test_an_answer_with_too_many_rights_leaves_the_request_to_be_answered(
     task: machport.Task, port: machport.ReceiveRight, answers: machport.ReceiveRight
 ) -> None:
-    request, sender = request_to(port, answers), task.allocate().make_send()
+    request, other = request_to(port, answers), task.allocate()
+    sender = other.make_send()
     port.make_send().send(b"next")
     with pytest.raises(machport.MessageTooLarge):
         port.reply_and_receive(request, b"", rights=[sender.copy()] * 20_000)

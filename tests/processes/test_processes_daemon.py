@@ -200,7 +200,8 @@ def test_its_end_wakes_every_blocked_thread_of_every_client(
     daemon: DaemonProcess, task: machport.Task, new_client: NewClient, number: signal.Signals
 ) -> None:
     clients = [new_client("first"), new_client("second")]
-    full = task.allocate(qlimit=0).make_send()
+    port = task.allocate(qlimit=0)
+    full = port.make_send()
     for client in clients:
         client.give("full", full.copy())
         client.do(

@@ -46,7 +46,8 @@ def test_a_blocked_thread_does_not_keep_others_from_the_kernel(task: machport.Ta
     got: list[bytes] = []
     thread = threading.Thread(target=lambda: got.append(port.receive().body))
     thread.start()
-    assert task.allocate().make_send().name in dict(task.calls.mach_port_names(task.name))
+    port = task.allocate()
+    assert port.make_send().name in dict(task.calls.mach_port_names(task.name))
     port.make_send().send(b"at last")
     thread.join(PATIENCE)
     assert got == [b"at last"]
