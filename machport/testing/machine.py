@@ -7,6 +7,7 @@ Everything that is done to it is an ``Event``, from which a transcript is writte
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -27,6 +28,8 @@ from machport.server.dispatch import Answer, OpenFile, answer_parts, carry_out_m
 from machport.server.obituaries import Obituaries
 
 _NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
+#: Traps after which a port is new.
+_MAKERS: Final = frozenset((t.ALLOCATE.number, t.ALLOCATE_NAME.number, t.CONSTRUCT.number, t.REPLY_PORT.number))
 #: Stands for a descriptor where nobody has files: in a transcript that is played.
 NO_FILE: Final = -1
 
@@ -103,6 +106,8 @@ class Machine:
         now: virtual time in milliseconds, which whoever drives the machine moves.
         members: every task there ever was, in the order in which they began; the service of names is not one.
         events: all that was done.
+        ports: those that tasks have made, without the ports of services.
+        unanswered: of send-once rights that went without a message, the ports (N50); there are none.
     """
 
     def __init__(self, close: Callable[[int], object] = os.close) -> None:
@@ -111,6 +116,10 @@ class Machine:
         self.now = 0
         self.members: list[Task] = []
         self.events: list[Event] = []
+        self.ports: list[Port] = []
+        self.unanswered: list[Port] = []
+        self._once: dict[Port, int] = {}
+        self._used: Counter[Port] = Counter()
         self._numbers: dict[Task, int] = {}
         self._obituaries = Obituaries(lambda *_: False, lambda _: None, 0)
         self._children = Children(self.kernel, self._obituaries, lambda *_: False, lambda _: None)
@@ -198,9 +207,17 @@ class Machine:
                     self._let_go(descriptor)
             call.answers = [b"".join(answer.parts)]
             call.descriptors = answer.descriptors
+            if number in _MAKERS and not number_of(call.answers[0]):
+                self._note_port(task)
         self._settle(event)
         event.waits = call.answers is None
         return call
+
+    def _note_port(self, task: Task) -> None:
+        """The newest entry of a task may be a port that nobody had before."""
+        entry = next(reversed(task.space.entries.values()))
+        if entry.port is not None:
+            self.ports.append(entry.port)
 
     def _other(self, task: Task, number: int, payload: bytes, descriptors: Sequence[int]) -> Answer:
         try:
@@ -256,6 +273,25 @@ class Machine:
             else:
                 self._children.forget(released)
 
+        self._count_once()
+
+    def _count_once(self) -> None:
+        """No send-once right of a living port goes but by a message that was received there."""
+        # A port-destroyed request may end in a circle, where nobody could receive.
+        excused = {port.pd_request for port in self.ports if port.active}
+        now = {port: port.sorights for port in self.ports if port.active and port not in excused}
+        for port, before in self._once.items():
+            if port in now and now[port] < before - self._used[port]:
+                self.unanswered.append(port)
+        self._once = now
+        self._used.clear()
+
+    def _note_use(self, result: Result) -> None:
+        """A message was received: perhaps by a send-once right, and certainly so if nobody can tell any more."""
+        message = result.received
+        if result.port is not None and (message is None or message.remote_type == c.MACH_MSG_TYPE_PORT_SEND_ONCE):
+            self._used[result.port] += 1
+
     def _let_go(self, descriptor: int) -> None:
         if descriptor != NO_FILE:
             self._close(descriptor)
@@ -294,6 +330,7 @@ class Machine:
         call.deadline = None if milliseconds is None else self.now + milliseconds
 
     def _finish(self, call: Call, waiter: Waiter, result: Result) -> None:
+        self._note_use(result)
         if call.batch is not None:
             self._sent_one(call, call.batch, result)
         elif call.left and result.head is not None:
@@ -347,6 +384,7 @@ class Machine:
             waiter = mach_msg(self.kernel, call.task, option, b"", (), many.rcv_limit, many.rcv_name, 0)
             assert waiter.result is not None
             result = waiter.result
+            self._note_use(result)
         self._answer(call, [*answers, _NO_MORE])
 
     # For people

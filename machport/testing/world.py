@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import DeadTask, InvalidArgument
-from machport.abi.traps import Payload, number_of
+from machport.abi.traps import Payload
 from machport.client.process import process_task
 from machport.face.blocking import Task
 from machport.face.closing import Closing
@@ -22,7 +22,7 @@ from machport.kernel.port import Port
 from machport.kernel.space import Entry
 from machport.kernel.task import Task as KernelTask
 from machport.testing import invariants, transcript
-from machport.testing.errors import Leak
+from machport.testing.errors import BrokenInvariant, Leak
 from machport.testing.machine import Call, Machine
 from machport.testing.places import Place, user_line
 from machport.testing.scheduler import Scheduler, Thread
@@ -38,8 +38,6 @@ _KINDS: Final = {
     c.MACH_PORT_TYPE_PORT_SET: "port set",
     c.MACH_PORT_TYPE_DEAD_NAME: "dead name",
 }
-#: Traps after which a port is new.
-_MAKERS: Final = frozenset((t.ALLOCATE.number, t.ALLOCATE_NAME.number, t.CONSTRUCT.number, t.REPLY_PORT.number))
 
 
 class Held(NamedTuple):
@@ -284,9 +282,10 @@ class World(Closing):
         self._scheduler.at_trap()
         self._give_up_forgotten()
         self._check_task(task)
+        ports = len(self.machine.ports)
         call = self.machine.trap(task, payload, [os.dup(descriptor) for descriptor in descriptors])
-        if number_of(call.payload) in _MAKERS:
-            self._note_place(task, call)
+        for port in self.machine.ports[ports:]:
+            self._places[port] = user_line()
         if call.answers is None:
             self._wait_for_call(call)
         assert call.answers is not None
@@ -485,12 +484,6 @@ class World(Closing):
         entry = self._own(right.task).kernel_task.space.lookup(right.name)
         return None if entry is None else entry.port
 
-    def _note_place(self, task: KernelTask, call: Call) -> None:
-        for entry in reversed(task.space.entries.values()):
-            if entry.port is not None and entry.port not in self._places:
-                self._places[entry.port] = user_line()
-            break
-
     def _describe(self, port: Port | None) -> str:
         """A port in words: its label, its service, or where it was allocated."""
         if port is None:
@@ -538,12 +531,14 @@ class World(Closing):
         return f"in receive for a message at {what}, name {waiter.rcv_name:#x}"
 
     def check(self) -> None:
-        """Look whether all counts add up, every right has one holder, and every send-once right is accounted for.
+        """Look whether all counts add up, every right has one holder, and every send-once right gave its one message.
 
         Raises:
             BrokenInvariant: they do not; the kernel is at fault.
         """
         invariants.check(self.machine.kernel, self._known, Counter())
+        for port in self.machine.unanswered:
+            raise BrokenInvariant(f"a send-once right to {self._describe(port)} went without a message (N50)")
 
     def leaks(self) -> list[Held]:
         """What tasks hold that have not ended, without their rights to themselves and ports for their next answers."""

@@ -355,6 +355,26 @@ def test_a_kernel_whose_counts_are_wrong_is_found_out(world: testing.World, task
     entry.port.sorights -= 1
 
 
+def test_a_send_once_right_that_went_silently_is_found_out(world: testing.World, task: machport.Task) -> None:
+    """N50."""
+    port = task.allocate()
+    once, used = port.make_send_once(), port.make_send_once()
+    used.send(b"")
+    port.make_send_once().close()
+    port.receive_many()
+    world.check()
+    space = world.machine.members[0].space
+    entry = space.lookup(once.name)
+    assert entry is not None
+    assert entry.port is not None
+    entry.port.sorights -= 1
+    space.free(entry)
+    task.allocate().close()
+    with pytest.raises(testing.BrokenInvariant, match=r"send-once right to the port allocated at .* without a message"):
+        world.check()
+    world.machine.unanswered.clear()
+
+
 def test_only_rights_of_the_world_are_labelled(world: testing.World) -> None:
     with testing.World() as other, pytest.raises(machport.InvalidArgument, match="not of this world"):
         world.label(other.task().allocate(), "foreign")
