@@ -38,10 +38,13 @@ viewer: from frame to frame the ball moved by {7}
 camera: nobody looks any more; its process was killed by SIGKILL
 """,
 }
+#: The one that is run by pytest.
+TESTS = "test_your_protocol.py"
 
 
 def test_what_every_example_prints_is_written_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(PRINTED)
+    programs = {path.name for path in EXAMPLES.glob("*.py")} - {TESTS}
+    assert programs == set(PRINTED)
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -55,6 +58,22 @@ def test_the_example_prints_what_it_should(daemon: DaemonProcess, name: str) -> 
     )
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout == PRINTED[name]
+
+
+def test_the_example_of_tests_passes(tmp_path: Path) -> None:
+    """As a user's own: copied, with a configuration that lets no warning through."""
+    (tmp_path / TESTS).write_text((EXAMPLES / TESTS).read_text())
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "machport.testing.plugin", "-q", TESTS],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_the_readme_shows_the_example_and_its_output() -> None:
