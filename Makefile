@@ -81,10 +81,10 @@ changelog: $(VENV)/ready
 
 # Needs no network once the tools are installed, and neither do the pages.
 docs: $(VENV)/docs-ready
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 docs-serve: $(VENV)/docs-ready
-	$(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 $(VENV)/docs-ready: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

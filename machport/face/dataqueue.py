@@ -17,7 +17,7 @@ from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument, MachError, QueueEmpty, QueueEnded, QueueMisuse
 from machport.dataqueue import custody, extension
 from machport.dataqueue.end import NAMES
-from machport.dataqueue.queue import close_in_order
+from machport.dataqueue.queue import close_in_order, fail
 from machport.face import pickling
 from machport.face.rights import AnySendRight, Transfer, require
 from machport.face.task import AnyTask
@@ -284,19 +284,29 @@ def _open(make: Any, arguments: tuple[Any, ...]) -> DataQueue:
 
 def _claim(travels: Any) -> DataQueue:
     queue = DataQueue.from_fd(travels.detach())
-    # A child of multiprocessing that was forked forgets, when it begins, the finalizers that it had.
-    from multiprocessing import util
-
-    _close_at_its_end(queue)
-    util.register_after_fork(queue, _close_at_its_end)
+    _tell_how_this_child_ends()
     return queue
 
 
-def _close_at_its_end(queue: DataQueue) -> None:
-    """While multiprocessing still knows whether the child ends by an error, which is no orderly end."""
-    from multiprocessing import util
+@functools.cache
+def _tell_how_this_child_ends() -> None:
+    """Let the ends that are here see whether the child of ``multiprocessing`` that this is fails.
 
-    util.Finalize(None, close_in_order, exitpriority=0)
+    It comes before the child runs, as its arguments do.  A finalizer would not do: from Python 3.13 on these run when
+    ``multiprocessing`` has forgotten the error.
+    """
+    from multiprocessing.process import BaseProcess
+
+    bootstrap = BaseProcess._bootstrap  # type: ignore[attr-defined]
+
+    def bootstrap_and_close(self: BaseProcess, *arguments: Any, **options: Any) -> int:
+        exitcode: int = bootstrap(self, *arguments, **options)
+        if exitcode:
+            fail()
+        close_in_order()
+        return exitcode
+
+    BaseProcess._bootstrap = bootstrap_and_close  # type: ignore[attr-defined]
 
 
 def _settle(future: Future[None]) -> None:

@@ -318,7 +318,8 @@ class Fileport(AnySendRight):
         """A file object for the open file, whose position it shares.
 
         Args:
-            mode, options: as those of ``open``; they have to fit how the file was opened.
+            mode: as that of ``open``; it has to fit how the file was opened.
+            options: others of ``open``.
         """
         return os.fdopen(self.open_file(), mode, **options)
 

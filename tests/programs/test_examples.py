@@ -24,6 +24,7 @@ b'one, by server 2'
 b'two, by server 2'
 """,
     "data_queue.py": "True\n",
+    "stream.py": "4000000 bytes\n",
     "manual_data_queue.py": "10000 entries, in order\n",
     "argv_child.py": """\
 ['apple', 'fig', 'pear']
@@ -40,14 +41,23 @@ camera: nobody looks any more; its process was killed by SIGKILL
 }
 #: The one that is run by pytest.
 TESTS = "test_your_protocol.py"
+#: Those of the pages have a file beside them with what they print, which the pages show, too.
+OF_PAGES = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("*/*.py"))
 
 
-def test_what_every_example_prints_is_written_here() -> None:
-    programs = {path.name for path in EXAMPLES.glob("*.py")} - {TESTS}
-    assert programs == set(PRINTED)
+def printed_by(name: str) -> str:
+    return PRINTED[name] if name in PRINTED else (EXAMPLES / name).with_suffix(".txt").read_text()
 
 
-@pytest.mark.parametrize("name", PRINTED)
+def test_what_every_example_prints_is_written_down() -> None:
+    assert {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")} - {TESTS} == {
+        *PRINTED,
+        *OF_PAGES,
+    }
+    assert {path.stem for path in EXAMPLES.rglob("*.txt")} == {Path(name).stem for name in OF_PAGES}
+
+
+@pytest.mark.parametrize("name", [*PRINTED, *OF_PAGES])
 def test_the_example_prints_what_it_should(daemon: DaemonProcess, name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name)],
@@ -57,7 +67,7 @@ def test_the_example_prints_what_it_should(daemon: DaemonProcess, name: str) -> 
         check=False,
     )
     assert (done.stderr, done.returncode) == ("", 0)
-    assert done.stdout == PRINTED[name]
+    assert done.stdout == printed_by(name)
 
 
 def test_the_example_of_tests_passes(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from machport import (
     SendRight,
     Task,
     Transfer,
+    Watch,
     task_self,
 )
 
@@ -95,6 +96,18 @@ def asking_for_notifications(port: ReceiveRight, right: SendRight) -> None:
     assert_type(port.request_port_destroyed(port), SendOnceRight | None)
     right.request_no_senders(port)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     right.request_dead_name(right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def watching(port: ReceiveRight, right: SendRight) -> None:
+    def told(notice: machport.DeadNameNotification) -> None:
+        print(notice.name)
+
+    watch = right.on_dead_name(told)
+    assert_type(watch, Watch)
+    assert_type(watch.done, bool)
+    assert_type(right.dead(timeout=1), machport.DeadNameNotification)
+    assert_type(port.no_senders(), machport.NoSendersNotification)
+    right.on_dead_name(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def children(task: Task, port: ReceiveRight) -> None:

@@ -1,0 +1,32 @@
+"""Links of the pages to files beside them lead to where the site shows those files.
+
+On the pages as they stand in the repository they lead to the files themselves.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+_LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
+
+
+def on_page_markdown(markdown: str, page: object, **_: object) -> str:
+    """What MkDocs calls with each page before it is made HTML."""
+    here = posixpath.join("docs", page.file.src_uri)  # type: ignore[attr-defined]
+    return _LINK.sub(lambda match: _link(match, posixpath.dirname(here)), markdown)
+
+
+def _link(match: re.Match[str], folder: str) -> str:
+    text, target = match.groups()
+    path = posixpath.normpath(posixpath.join(folder, target))
+    if path.startswith("docs/"):
+        return match[0]
+    if path.startswith("examples/") and path.endswith(".py"):
+        return f"[{text}]({posixpath.relpath('docs/examples.md', folder)}#{anchor(path)})"
+    return text
+
+
+def anchor(path: str) -> str:
+    """The place of an example on its page."""
+    return path.removeprefix("examples/").removesuffix(".py").replace("/", "-").replace("_", "-")

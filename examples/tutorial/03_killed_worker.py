@@ -1,0 +1,32 @@
+"""A worker is killed with a request in its hands, and whoever waits for the answer is told at once."""
+
+import os
+import signal
+
+import machport
+from machport import mach
+
+
+def work(port: machport.ReceiveRight) -> None:
+    for request in port:
+        if request.body == b"too large":
+            os.kill(os.getpid(), signal.SIGKILL)
+        request.reply(request.body.upper())
+
+
+def main() -> None:
+    with machport.Task() as task:
+        port = task.allocate()
+        worker = port.make_send()
+        task.spawn(work, port.move())
+
+        print(worker.call(b"hello").body)
+        for job in (b"too large", b"hello again"):
+            try:
+                worker.call(job)  # no timeout, and none is needed
+            except machport.ServerDied as error:
+                print(job, "->", "not sent" if error.code == mach.MACH_SEND_INVALID_DEST else "sent, no answer")
+
+
+if __name__ == "__main__":
+    main()
