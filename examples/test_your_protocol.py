@@ -17,6 +17,7 @@ def lend(port: machport.ReceiveRight) -> None:
     lent: machport.ReceiveRight | None = None
     for message in port:
         if isinstance(message, machport.NoSendersNotification):
+            assert lent is not None
             lent.close()
             lent = None
         else:
@@ -66,7 +67,12 @@ def test_the_lock_is_free_again_when_its_holder_is_killed(machport_world: testin
         port = task.allocate()
         service = port.make_send()
         task.spawn(lend, port.move())
-        holder = task.spawn(lambda service: service.call() and machport_world.sleep(3600), service.copy())
+
+        def hold(service: machport.SendRight) -> None:
+            with service.call():
+                machport_world.sleep(3600)
+
+        holder = task.spawn(hold, service.copy())
         holder.join(timeout=1)  # of virtual time: until everybody waits
         try:
             service.call(timeout=60)
