@@ -3,17 +3,19 @@
 A process holds rights, not addresses.  A right travels only inside a message, and when the other end is gone the
 kernel says so.  Bulk data goes through shared-memory queues whose reader is woken by at most one pending message.
 
-``Task`` is where to begin, and ``DataQueue`` for bulk data.  ``machport.mach`` and ``machport.iokit`` have the same
-under the names of the manuals.
+``Task`` is where to begin, ``DataQueue`` for bulk data, and ``serve`` and ``proxy`` for typed calls.
+``machport.mach`` and ``machport.iokit`` have the same under the names of the manuals.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from machport import form
 from machport.abi.errors import (
     AlreadyExists,
+    BadArguments,
     ClosedRight,
     CorruptQueue,
     DaemonLost,
@@ -24,6 +26,7 @@ from machport.abi.errors import (
     ForkedTask,
     Interrupted,
     InvalidArgument,
+    InvalidInterface,
     InvalidName,
     InvalidRight,
     LimitReached,
@@ -36,8 +39,12 @@ from machport.abi.errors import (
     QueueEnded,
     QueueFull,
     QueueMisuse,
+    RemoteError,
+    ReplyMismatch,
     ServerDied,
     TimedOut,
+    UnknownRoutine,
+    VersionMismatch,
 )
 from machport.face.blocking import PortDestroyedNotification, PortSet, ReceiveRight, SendRight, Task, task_self
 from machport.face.message import (
@@ -55,6 +62,8 @@ from machport.face.watching import Watch
 
 __all__ = [
     "AlreadyExists",
+    "BadArguments",
+    "Call",
     "Child",
     "ClosedRight",
     "CorruptQueue",
@@ -70,6 +79,7 @@ __all__ = [
     "ForkedTask",
     "Interrupted",
     "InvalidArgument",
+    "InvalidInterface",
     "InvalidName",
     "InvalidRight",
     "LimitReached",
@@ -89,6 +99,8 @@ __all__ = [
     "QueueFull",
     "QueueMisuse",
     "ReceiveRight",
+    "RemoteError",
+    "ReplyMismatch",
     "Right",
     "SendOnceNotification",
     "SendOnceRight",
@@ -98,9 +110,17 @@ __all__ = [
     "Task",
     "TimedOut",
     "Transfer",
+    "UnknownRoutine",
+    "VersionMismatch",
     "Watch",
+    "current_call",
+    "deadline",
     "inherited",
+    "interface",
     "is_compiled",
+    "oneway",
+    "proxy",
+    "serve",
     "spawn",
     "task_self",
 ]
@@ -108,20 +128,32 @@ __all__ = [
 if TYPE_CHECKING:
     from machport.face.child import Child
     from machport.face.dataqueue import DataQueue
+    from machport.interfaces.calling import proxy
+    from machport.interfaces.deadlines import Call, current_call, deadline
+    from machport.interfaces.declaring import interface, oneway
+    from machport.interfaces.serving import serve
+
+#: Modules that not every program needs, and what is exported from each.
+_LATER = {
+    "Call": "machport.interfaces.deadlines",
+    "Child": "machport.face.child",
+    "DataQueue": "machport.face.dataqueue",
+    "current_call": "machport.interfaces.deadlines",
+    "deadline": "machport.interfaces.deadlines",
+    "interface": "machport.interfaces.declaring",
+    "oneway": "machport.interfaces.declaring",
+    "proxy": "machport.interfaces.calling",
+    "serve": "machport.interfaces.serving",
+}
 
 is_compiled = form.is_compiled
 
 
 def __getattr__(name: str) -> object:
     """What not every program needs is imported at its first use."""
-    if name == "DataQueue":
-        from machport.face.dataqueue import DataQueue
-
-        return DataQueue
-    if name == "Child":
-        from machport.face.child import Child
-
-        return Child
+    if name in _LATER:
+        thing = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+        return thing
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

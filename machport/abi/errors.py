@@ -4,8 +4,9 @@ Every exception is a :class:`MachError` with the Mach or IOReturn ``code``, and 
 programmer would catch.  Classes tell whose doing it was:
 
 yours      ``InvalidName``, ``InvalidRight``, ``InvalidArgument``, ``AlreadyExists``, ``ClosedRight``, ``ForkedTask``,
-           ``MessageTooLarge``, ``QueueMisuse``, ``ProgramNotStarted``
-a peer's   ``DeadPort``, ``DeadTask``, ``ServerDied``, ``PeerDied``, ``QueueEnded``, ``CorruptQueue``
+           ``MessageTooLarge``, ``QueueMisuse``, ``ProgramNotStarted``, ``InvalidInterface``, ``BadArguments``
+a peer's   ``DeadPort``, ``DeadTask``, ``ServerDied``, ``PeerDied``, ``QueueEnded``, ``CorruptQueue``, ``RemoteError``,
+           ``ReplyMismatch``, ``UnknownRoutine``, ``VersionMismatch``
 nobody's   ``TimedOut``, ``Interrupted``, ``QueueEmpty``, ``QueueFull``, ``EntryTooLarge``
 a limit    ``LimitReached``
 ours       ``DaemonLost``, ``DaemonUnavailable``, ``ProtocolError``
@@ -230,6 +231,58 @@ class CorruptQueue(MachError, ValueError):
     """The other side wrote nonsense into head, tail or a size."""
 
     default_code = c.kIOReturnError
+
+
+class InvalidInterface(MachError, TypeError):
+    """A class that does not describe an interface, or an implementation that does not have one."""
+
+    default_code = c.KERN_INVALID_ARGUMENT
+
+
+class BadArguments(MachError, TypeError):
+    """Arguments of a typed call that do not fit its hints: the routine was not begun.
+
+    With code MIG_BAD_ARGUMENTS nothing was sent; with MIG_TYPE_ERROR it was the server that refused them.
+    """
+
+    default_code = c.MIG_BAD_ARGUMENTS
+
+
+class UnknownRoutine(MachError, NotImplementedError):
+    """The server's interface has no such routine; the text says which version it has."""
+
+    default_code = c.MIG_BAD_ID
+
+
+class VersionMismatch(MachError, NotImplementedError):
+    """The server has another interface, or a version that is not compatible; the routine was not begun."""
+
+    default_code = c.MIG_BAD_ID
+
+
+class ReplyMismatch(MachError, ValueError):
+    """The answer of a typed call does not fit the routine; the rights in it were given up."""
+
+    default_code = c.MIG_REPLY_MISMATCH
+
+
+class RemoteError(MachError, RuntimeError):
+    """The server's routine raised an exception that does not travel as it is.
+
+    Attributes:
+        type_name: the exception's class, as the server calls it.
+        text: what the exception says.
+        traceback: where it was raised in the server, as text.
+    """
+
+    default_code = c.MIG_REMOTE_ERROR
+    type_name: str = ""
+    text: str = ""
+    traceback: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {"type_name": self.type_name, "text": self.text, "traceback": self.traceback}
+        return *super().__reduce__(), state
 
 
 _KINDS: dict[int, type[MachError]] = {

@@ -25,6 +25,9 @@ class SendRight(AnySendRight):
     if TYPE_CHECKING:
         task: Task
 
+        def move(self) -> SendTransfer: ...
+        def copy(self) -> SendTransfer: ...
+
     def send(
         self,
         body: bytes | bytearray | memoryview = b"",
@@ -233,6 +236,7 @@ class ReceiveRight(Receiving, AnyReceiveRight):
     if TYPE_CHECKING:
         task: Task
 
+        def move(self) -> ReceiveTransfer: ...
         def make_send(self) -> SendRight: ...
 
     def no_senders(self, *, sync: int = 0, timeout: float | None = None) -> NoSendersNotification:
@@ -254,6 +258,16 @@ class PortSet(Receiving, AnyPortSet):
     if TYPE_CHECKING:
 
         def members(self) -> list[ReceiveRight]: ...
+
+
+if TYPE_CHECKING:
+    # As SendOnceTransfer: a right that is on its way.
+
+    class SendTransfer(Transfer, SendRight):  # type: ignore[misc]
+        right: SendRight
+
+    class ReceiveTransfer(Transfer, ReceiveRight):  # type: ignore[misc]
+        right: ReceiveRight
 
 
 class PortDestroyedNotification(AnyPortDestroyedNotification):

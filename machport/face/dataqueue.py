@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 class DataQueue(dataqueue.DataQueue):
     __doc__ = dataqueue.DataQueue.__doc__
 
-    def move_producer(self) -> QueueTransfer:
+    def move_producer(self) -> DataQueueTransfer:
         """Let the producing end go into a message, or to a child of ``Task.spawn`` or ``multiprocessing``.
 
         A child gets a queue; who receives a message opens one with ``rights[0].open_data_queue()``.
         """
-        return QueueTransfer(self, (extension.PRODUCER,))
+        return QueueTransfer(self, (extension.PRODUCER,))  # type: ignore[return-value]
 
-    def move_consumer(self) -> QueueTransfer:
+    def move_consumer(self) -> DataQueueTransfer:
         """Let the consuming end go, as ``move_producer``."""
-        return QueueTransfer(self, (extension.CONSUMER,))
+        return QueueTransfer(self, (extension.CONSUMER,))  # type: ignore[return-value]
 
     def set_notification_port(self, port: AnySendRight | None) -> None:
         """Producer: send an empty message to ``port`` whenever the consumer may have found the queue empty (Q27).
@@ -172,14 +172,14 @@ class Notifier:
 class QueueTransfer(Transfer):
     """An end of a queue on its way out of this process: what ``move_producer`` and ``move_consumer`` give."""
 
-    __slots__ = ("_queue", "_roles")
+    __slots__ = ("_roles", "queue")
 
     brings_queue = True
     #: Whether pickles for processes can have ends of queues yet.
     taught = False
 
     def __init__(self, queue: DataQueue, roles: tuple[int, ...]) -> None:
-        self._queue = queue
+        self.queue = queue
         self._roles = roles
         self.disposition = c.MACH_MSG_TYPE_MOVE_SEND
         self.right = _NOT_YET
@@ -190,11 +190,11 @@ class QueueTransfer(Transfer):
     def prepare(self, task: AnyTask) -> None:
         if self.right is not None:
             raise InvalidArgument(f"{self!r} is on its way already, or twice in one message", task=task.label)
-        descriptor = self._queue.pack(self._roles)
+        descriptor = self.queue.pack(self._roles)
         try:
             self.right = task.fileport(descriptor)
         except BaseException:
-            self._queue.keep(self._roles)
+            self.queue.keep(self._roles)
             raise
         finally:
             os.close(descriptor)
@@ -202,14 +202,14 @@ class QueueTransfer(Transfer):
     def done(self) -> None:
         if self.right is not None:
             self.right.gone("moved away")
-            self._queue.let_go(self._roles)
+            self.queue.let_go(self._roles)
             self.right = _NOT_YET
 
     def drop(self) -> None:
         """The message was not sent: the end would have gone with it, and is given up."""
         if self.right is not None:
             self.right.close()
-            self._queue.let_go(self._roles)
+            self.queue.let_go(self._roles)
             self.right = _NOT_YET
 
     def returned(self, name: int) -> None:
@@ -219,7 +219,7 @@ class QueueTransfer(Transfer):
     def undo(self) -> None:
         right, self.right = self.right, _NOT_YET
         if right is not None:
-            self._queue.keep(self._roles)
+            self.queue.keep(self._roles)
             with contextlib.suppress(MachError):
                 right.close()
 
@@ -230,10 +230,10 @@ class QueueTransfer(Transfer):
         """Let the end go with a process that ``multiprocessing`` starts: what is pickled for it."""
         from multiprocessing.reduction import DupFd
 
-        descriptor = self._queue.pack(self._roles)
+        descriptor = self.queue.pack(self._roles)
         custody.keep_until(descriptor, _Started(process))
         travels = DupFd(descriptor)
-        self._queue.let_go(self._roles)
+        self.queue.let_go(self._roles)
         return travels
 
     def recall(self) -> None:
@@ -252,7 +252,13 @@ class QueueTransfer(Transfer):
         raise QueueMisuse(f"{self!r} has no entries: {_NO_QUEUE}")
 
     def __repr__(self) -> str:
-        return f"<move of the {' and '.join(NAMES[role] for role in self._roles)} of {self._queue!r}>"
+        return f"<move of the {' and '.join(NAMES[role] for role in self._roles)} of {self.queue!r}>"
+
+
+if TYPE_CHECKING:
+
+    class DataQueueTransfer(QueueTransfer, DataQueue):
+        """To type checkers it is also a queue, as the transfer of a right is a right."""
 
 
 class _Started:

@@ -332,6 +332,10 @@ class SendOnceRight(Right):
     reply_disposition = c.MACH_MSG_TYPE_MOVE_SEND_ONCE
     __slots__ = ()
 
+    if TYPE_CHECKING:
+
+        def move(self) -> SendOnceTransfer: ...
+
     def send(
         self,
         body: bytes | bytearray | memoryview = b"",
@@ -470,6 +474,14 @@ class AnyPortSet(AnyReceiver):
 
     def move(self) -> Transfer:
         raise InvalidArgument("a port set is never sent; move its members", task=self.task.label, name=self._name)
+
+
+if TYPE_CHECKING:
+    # Typed calls take a right where a hint says so, and what is given there is its transfer.  So to type checkers a
+    # transfer is also a right of its kind: one that is on its way, with which nothing can be done but let it go.
+
+    class SendOnceTransfer(Transfer, SendOnceRight):  # type: ignore[misc]
+        right: SendOnceRight
 
 
 def require(kind: type[_Kind], thing: object, argument: str) -> _Kind:

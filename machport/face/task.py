@@ -514,7 +514,8 @@ class AnyTask(Closing):
 
     def _check_transfers(self, rights: Sequence[Transfer]) -> None:
         """Every right is given as a move or a copy, is of this task, and is moved once."""
-        moved: set[Right] = set()
+        # By kind, too: a send right and the receive right of one port have one name.
+        moved: set[tuple[int, Right]] = set()
         for transfer in rights:
             if isinstance(transfer, Right):
                 raise InvalidArgument(
@@ -525,10 +526,10 @@ class AnyTask(Closing):
                 raise InvalidArgument(f"rights are given as right.move() or right.copy(), not as {transfer!r}")
             transfer.prepare(self)
             transfer.right.name_in(self)
-            if transfer.right in moved and not isinstance(transfer.right, AnySendRight):
+            if (transfer.right.kind, transfer.right) in moved and not isinstance(transfer.right, AnySendRight):
                 raise InvalidArgument(f"{transfer.right!r} is moved twice in one message", task=self.label)
             if transfer.moves:
-                moved.add(transfer.right)
+                moved.add((transfer.right.kind, transfer.right))
 
     def _settle(self, answer: t.MsgAnswer, rights: Sequence[Transfer], call: str, name: int) -> None:
         """What became of the rights that a message carried; raise what went wrong."""

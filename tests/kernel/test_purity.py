@@ -110,7 +110,7 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
 def test_only_the_house_itself_is_above() -> None:
     """Every package is a room of the list, or one of those that may use them all."""
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert packages - set(ROOMS) <= {"face", "mach", "testing", "cli", "demo"}
+    assert packages - set(ROOMS) <= {"face", "interfaces", "mach", "testing", "cli", "demo"}
 
 
 def test_only_the_command_knows_what_tests_are_made_with() -> None:
@@ -118,6 +118,14 @@ def test_only_the_command_knows_what_tests_are_made_with() -> None:
     for path in PACKAGE.rglob("*.py"):
         if not {"testing", "cli"} & {path.parent.name}:
             assert "testing" not in rooms_of(path), path
+
+
+def test_typed_calls_are_above_the_face_and_the_face_does_not_know_them() -> None:
+    for room in ("face", "mach", *ROOMS):
+        for path in sources(room):
+            assert "interfaces" not in rooms_of(path), path
+    for path in sources("interfaces"):
+        assert rooms_of(path) <= {"abi", "face", "interfaces"}, path
 
 
 def test_nobody_below_the_house_imports_the_package_itself() -> None:
