@@ -13,12 +13,14 @@ from bench.figures.notices import Notices
 from bench.figures.oneway import Messages
 from bench.figures.roundtrip import RoundTrips
 from bench.figures.start import Start
+from bench.figures.typed import TypedRoundTrips
 from bench.results import Figure
 
 FIGURES: Final[dict[str, Figure]] = {
     figure.name: figure
     for figure in (
         RoundTrips(),
+        TypedRoundTrips(),
         Messages(),
         DataQueues(),
         LargeEntries(),

@@ -262,11 +262,12 @@ class PortSet(Receiving, AnyPortSet):
 
 if TYPE_CHECKING:
     # As SendOnceTransfer: a right that is on its way.
+    from machport.face.rights import RightTransfer
 
-    class SendTransfer(Transfer, SendRight):  # type: ignore[misc]
+    class SendTransfer(RightTransfer, SendRight):  # type: ignore[misc]
         right: SendRight
 
-    class ReceiveTransfer(Transfer, ReceiveRight):  # type: ignore[misc]
+    class ReceiveTransfer(RightTransfer, ReceiveRight):  # type: ignore[misc]
         right: ReceiveRight
 
 

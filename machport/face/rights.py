@@ -480,7 +480,10 @@ if TYPE_CHECKING:
     # Typed calls take a right where a hint says so, and what is given there is its transfer.  So to type checkers a
     # transfer is also a right of its kind: one that is on its way, with which nothing can be done but let it go.
 
-    class SendOnceTransfer(Transfer, SendOnceRight):  # type: ignore[misc]
+    class RightTransfer(Transfer, Right):  # type: ignore[misc]
+        pass
+
+    class SendOnceTransfer(RightTransfer, SendOnceRight):  # type: ignore[misc]
         right: SendOnceRight
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from machport.abi.errors import InvalidInterface, MachError, ReplyMismatch, ServerDied
+from machport.face.blocking import SendRight
 from machport.face.message import Message
-from machport.face.rights import SendRight, require
+from machport.face.rights import require
 from machport.interfaces.body import RESULT, Body, Packed, Unfit
 from machport.interfaces.deadlines import checked_seconds, end_of_call, time_left
 from machport.interfaces.definition import Interface, Routine, interface_of

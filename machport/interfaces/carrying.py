@@ -18,9 +18,10 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from machport.abi.errors import InvalidArgument, MachError
+from machport.face.blocking import ReceiveRight, SendRight
 from machport.face.dataqueue import DataQueue, QueueTransfer
 from machport.face.message import Message
-from machport.face.rights import DeadName, ReceiveRight, Right, SendOnceRight, SendRight, Transfer
+from machport.face.rights import AnyReceiveRight, AnySendRight, DeadName, Right, SendOnceRight, Transfer
 
 _RIGHT: Final = 1
 _REGION: Final = 2
@@ -28,6 +29,8 @@ _ARRAY: Final = 3
 
 #: Kinds of right that a hint may ask for; ``Right`` takes any, also a dead name.
 RIGHTS: Final = (Right, SendRight, SendOnceRight, ReceiveRight)
+#: What becomes one of a kind where it arrives.
+_SENT_AS: Final[dict[type[Right], type[Right]]] = {SendRight: AnySendRight, ReceiveRight: AnyReceiveRight}
 
 
 _Place = TypeVar("_Place", bound="Place")
@@ -190,7 +193,7 @@ class Received(Carried):
 
     def queue(self, index: int) -> DataQueue:
         right = self.rights[index]
-        if not isinstance(right, SendRight):
+        if not isinstance(right, AnySendRight):
             raise ValueError(_unfit(DataQueue, right))
         queue = right.open_data_queue()
         self._queues.append(queue)
@@ -233,7 +236,7 @@ class Sent(Carried):
         if numpy is not None and isinstance(thing, numpy.ndarray):
             return self._place_array(numpy, thing)
         if isinstance(thing, Right):
-            ways = "right.move() or right.copy()" if isinstance(thing, SendRight) else "right.move()"
+            ways = "right.move() or right.copy()" if isinstance(thing, AnySendRight) else "right.move()"
             raise InvalidArgument(f"{thing!r} cannot go into a message as it is; give {ways}")
         if isinstance(thing, DataQueue):
             raise InvalidArgument(
@@ -263,9 +266,11 @@ class Sent(Carried):
 
     def right(self, kind: type[Right], index: int) -> Any:
         transfer = self.rights[index]
-        if isinstance(transfer, QueueTransfer) or not isinstance(transfer.right, kind):
+        if isinstance(transfer, QueueTransfer) or not isinstance(transfer.right, _SENT_AS.get(kind, kind)):
             raise ValueError(f"Expected `{kind.__name__}`, got {transfer!r}")
-        return transfer.right
+        right = transfer.right
+        # What the decoder shall see in the place of a right that will be of this kind when it has arrived.
+        return right if isinstance(right, kind) else kind(right.task, right.name)
 
     def queue(self, index: int) -> DataQueue:
         transfer = self.rights[index]

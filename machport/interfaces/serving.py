@@ -11,8 +11,9 @@ from typing import Any
 
 from machport.abi import constants as c
 from machport.abi.errors import DeadPort, InvalidInterface, MachError
+from machport.face.blocking import ReceiveRight
 from machport.face.message import Message, NoSendersNotification
-from machport.face.rights import ReceiveRight, SendOnceRight, require
+from machport.face.rights import SendOnceRight, require
 from machport.interfaces.body import Body, Packed, Unfit
 from machport.interfaces.carrying import Received
 from machport.interfaces.deadlines import Call, scope

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -296,6 +297,12 @@ def test_a_one_way_call_brings_rights(carrier: Carrier, task: machport.Task) -> 
         assert port.receive(PATIENCE).body == b"told"
         carrier.tell(port.make_send_once().move(), True)
         assert isinstance(port.receive(PATIENCE), machport.SendOnceNotification)
+
+
+def test_a_file_arrives_as_a_send_right(carrier: Carrier, task: machport.Task, keeper: Keeper) -> None:
+    with open("/dev/null") as file:
+        carrier.keep(task.fileport(file).move())  # type: ignore[arg-type]
+    os.close(keeper.kept[0].open_file())
 
 
 # Data queues

@@ -279,7 +279,7 @@ def test_rights_that_wait_go_when_their_sender_ends(
 def test_what_cannot_be_deposited_stays(own_task: machport.Task) -> None:
     port, dying = own_task.allocate(), own_task.allocate()
     dead, closed = dying.make_send(), port.make_send()
-    move = closed.move()
+    move: machport.Transfer = closed.move()
     dying.close()
     closed.close()
     before = rights_of(own_task)

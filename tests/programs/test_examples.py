@@ -23,6 +23,12 @@ waiting: 2
 b'one, by server 2'
 b'two, by server 2'
 """,
+    "calculator.py": """\
+0.25 and the watcher heard: 1 / 4, asked of server 1
+ZeroDivisionError float division by zero
+OutOfRange -4 is out of range
+3.0 and the watcher heard: 9 / 3, asked of server 2
+""",
     "data_queue.py": "True\n",
     "stream.py": "4000000 bytes\n",
     "manual_data_queue.py": "10000 entries, in order\n",

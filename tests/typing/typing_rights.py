@@ -73,8 +73,9 @@ def rights_of_each_kind(
 
 
 def a_right_goes_as_a_move_or_a_copy(right: SendRight, port: ReceiveRight) -> None:
-    assert_type(right.move(), Transfer)
-    assert_type(right.copy(), Transfer)
+    # Each is also a right of its kind, where a typed call takes one.
+    several: list[Transfer] = [right.move(), right.copy(), port.move(), port.make_send_once().move()]
+    right.send(b"", rights=several)
     right.send(b"", rights=[right.copy(), port.move()])
     right.send(b"", rights=[port])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     right.call(b"", rights=[right])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
