@@ -16,8 +16,10 @@ from machport import form
 from machport.abi.errors import (
     AlreadyExists,
     BadArguments,
+    Bug,
     ClosedRight,
     CorruptQueue,
+    DaemonGone,
     DaemonLost,
     DaemonUnavailable,
     DeadPort,
@@ -32,8 +34,12 @@ from machport.abi.errors import (
     LimitReached,
     MachError,
     MessageTooLarge,
+    Misuse,
+    NotNow,
     PeerDied,
     ProgramNotStarted,
+    PeerFault,
+    PeerGone,
     ProtocolError,
     QueueEmpty,
     QueueEnded,
@@ -46,6 +52,7 @@ from machport.abi.errors import (
     UnknownRoutine,
     VersionMismatch,
 )
+from machport.client.description import Description
 from machport.face.blocking import PortDestroyedNotification, PortSet, ReceiveRight, SendRight, Task, task_self
 from machport.face.message import (
     DeadNameNotification,
@@ -59,14 +66,17 @@ from machport.face.message import (
 from machport.face.rights import DeadName, Fileport, Right, SendOnceRight, Transfer
 from machport.face.spawn import inherited, spawn
 from machport.face.watching import Watch
+from machport.peer.death import Obituary
 
 __all__ = [
     "AlreadyExists",
     "BadArguments",
     "Call",
+    "Bug",
     "Child",
     "ClosedRight",
     "CorruptQueue",
+    "DaemonGone",
     "DaemonLost",
     "DaemonUnavailable",
     "DataQueue",
@@ -74,6 +84,7 @@ __all__ = [
     "DeadNameNotification",
     "DeadPort",
     "DeadTask",
+    "Description",
     "EntryTooLarge",
     "Fileport",
     "ForkedTask",
@@ -86,9 +97,14 @@ __all__ = [
     "MachError",
     "Message",
     "MessageTooLarge",
+    "Misuse",
     "NoSendersNotification",
+    "NotNow",
     "Notification",
+    "Obituary",
     "PeerDied",
+    "PeerFault",
+    "PeerGone",
     "PortDeletedNotification",
     "PortDestroyedNotification",
     "PortSet",

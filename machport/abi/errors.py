@@ -1,15 +1,17 @@
 """One exception base for the whole library; blame is in the class.
 
 Every exception is a :class:`MachError` with the Mach or IOReturn ``code``, and also the builtin kind that a Python
-programmer would catch.  Classes tell whose doing it was:
+programmer would catch.  Each is of one of seven classes that tell whose doing it was, and so what may help:
 
-yours      ``InvalidName``, ``InvalidRight``, ``InvalidArgument``, ``AlreadyExists``, ``ClosedRight``, ``ForkedTask``,
-           ``MessageTooLarge``, ``QueueMisuse``, ``ProgramNotStarted``, ``InvalidInterface``, ``BadArguments``
-a peer's   ``DeadPort``, ``DeadTask``, ``ServerDied``, ``PeerDied``, ``QueueEnded``, ``CorruptQueue``, ``RemoteError``,
-           ``ReplyMismatch``, ``UnknownRoutine``, ``VersionMismatch``
-nobody's   ``TimedOut``, ``Interrupted``, ``QueueEmpty``, ``QueueFull``, ``EntryTooLarge``
-a limit    ``LimitReached``
-ours       ``DaemonLost``, ``DaemonUnavailable``, ``ProtocolError``
+:class:`Misuse`        yours: the call is wrong, and will be wrong again
+:class:`PeerGone`      the other end's: it is dead, or gone
+:class:`PeerFault`     the other end's: it lives, and fails or does not speak as agreed
+:class:`NotNow`        nobody's: nothing came, nothing fitted, somebody interrupted; later it may be otherwise
+:class:`LimitReached`  a limit's: names, references, descriptors, memory
+:class:`DaemonGone`    the daemon's: it is lost, or cannot be reached
+:class:`Bug`           ours
+
+The text says what happened and, after a semicolon, what to do: as the raiser says, or else by the class's ``advice``.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class MachError(Exception):
     """
 
     default_code: ClassVar[int] = c.KERN_FAILURE
+    #: What to do, where nobody says it better.
+    advice: str = "look up the code in the manuals"
 
     def __init__(
         self,
@@ -65,130 +69,220 @@ class MachError(Exception):
         return ": ".join(part for part in parts if part)
 
     def _sentence(self) -> str:
-        return self.says
+        what, _, advice = self._what().partition("; ")
+        says = what + self._why()
+        return "; ".join(part for part in (says, advice or self.advice) if part)
+
+    def _what(self) -> str:
+        return self.says or _SENTENCES.get(self.code, "")
+
+    def _why(self) -> str:
+        return ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.says, self.code, self.call, self.task, self.name, self.rule)
+        return type(self), (self.says,), self.__dict__
 
 
-def _rebuild(
-    kind: type[MachError], says: str, code: int, call: str, task: str, name: int | None, rule: str
-) -> MachError:
-    return kind(says or _SENTENCES.get(code, ""), code=code, call=call, task=task, name=name, rule=rule)
+class Misuse(MachError):
+    """Yours: what was asked for cannot be done, now or later."""
+
+    default_code = c.KERN_INVALID_ARGUMENT
+    advice = "correct the call"
 
 
-class InvalidName(MachError, LookupError):
+class PeerGone(MachError):
+    """The other end's: it is dead, or gone.
+
+    Attributes:
+        death: how the task or process ended that was there, with ``pid``, ``label``, ``when``, ``signal`` and
+            ``exit_code``, and a sentence as its text; None if none did, or if that is not known.
+    """
+
+    default_code = c.MACH_SEND_INVALID_DEST
+    advice = "go on without it, or with another one"
+    death: Any = None
+
+    def _why(self) -> str:
+        # Anew each time: why a process ended may be known a moment later.
+        return f": {self.death}" if self.death is not None and (self.death.pid or self.death.label) else ""
+
+
+class PeerFault(MachError):
+    """The other end's: it lives, and does not do its part."""
+
+    default_code = c.KERN_FAILURE
+    advice = "correct the other side"
+
+
+class NotNow(MachError):
+    """Nobody's: it may be possible later."""
+
+    default_code = c.KERN_OPERATION_TIMED_OUT
+    advice = "try again later"
+
+
+class DaemonGone(MachError):
+    """The daemon's: it is lost, or cannot be reached."""
+
+    default_code = c.MIG_SERVER_DIED
+    advice = "make a new Task to go on"
+
+
+class Bug(MachError):
+    """Ours, or that of another program that speaks our protocol."""
+
+    default_code = c.KERN_FAILURE
+    advice = "report it with this text, and with what led to it"
+
+
+class InvalidName(Misuse, LookupError):
     """The task has nothing under this name."""
 
     default_code = c.KERN_INVALID_NAME
+    advice = "use a name that the task has"
 
 
-class InvalidRight(MachError, ValueError):
+class InvalidRight(Misuse, ValueError):
     """The name is there, but not with the right that the call needs."""
 
     default_code = c.KERN_INVALID_RIGHT
+    advice = "use a right of the kind that the call needs"
 
 
-class InvalidArgument(MachError, ValueError):
+class InvalidArgument(Misuse, ValueError):
     """A value that the call's table does not allow."""
 
     default_code = c.KERN_INVALID_ARGUMENT
+    advice = "give a value that the call allows"
 
 
-class AlreadyExists(MachError, FileExistsError):
+class AlreadyExists(Misuse, FileExistsError):
     """The name, right or membership asked for is there already."""
 
     default_code = c.KERN_NAME_EXISTS
+    advice = "choose another name, or give up first what is there"
 
 
-class ClosedRight(MachError, ValueError):
+class ClosedRight(Misuse, ValueError):
     """A right object that was closed, moved away, or used up before.  Not raised when the *other* end died."""
 
     default_code = c.KERN_INVALID_NAME
+    advice = "use a right that is open"
 
 
-class ForkedTask(MachError, RuntimeError):
+class ForkedTask(Misuse, RuntimeError):
     """A forked child used a right of its parent's task.  It holds none; it may start a task of its own."""
 
     default_code = c.KERN_INVALID_TASK
+    advice = "make a Task of its own in the child"
 
 
-class MessageTooLarge(MachError, ValueError):
+class MessageTooLarge(Misuse, ValueError):
     """The message is larger than the limit, or than the receiver's buffer."""
 
     default_code = c.MACH_SEND_TOO_LARGE
+    advice = "send less at a time, or use a data queue"
 
 
-class DeadPort(MachError, BrokenPipeError):
-    """The receive right is gone, or the destination never was a right.  Not raised for a right *you* closed."""
+class DeadPort(PeerGone, BrokenPipeError):
+    """The receive right is gone, or the destination never was a right.  Not raised for a right *you* closed.
+
+    Attributes:
+        port_label: what its receiver called the port, or "".
+        holder: label of the task that has the receive right, if one has.
+    """
+
+    port_label: str = ""
+    holder: str = ""
+
+    def _what(self) -> str:
+        port = f"port {self.port_label!r}" if self.port_label else "the port"
+        if not self.says:
+            return f"{port} is dead" if self.port_label or self.death is not None else super()._what()
+        return f"{self.says} ({port})" if self.port_label and port not in self.says else self.says
 
     default_code = c.MACH_SEND_INVALID_DEST
+    advice = "get a right to a living port, as by looking its service up again"
 
 
-class DeadTask(MachError, ProcessLookupError):
+class DeadTask(PeerGone, ProcessLookupError):
     """The task is terminated, or the name is not a task port."""
 
     default_code = c.KERN_INVALID_TASK
+    advice = "make another task"
 
 
-class ProgramNotStarted(MachError, OSError):
+class ProgramNotStarted(Misuse, OSError):
     """A program could not be started: it is missing or not executable, or its directory is.  Its rights are back."""
 
     default_code = c.KERN_FAILURE
+    advice = "check the path and the mode of the program and of its directory"
 
 
 class ServerDied(DeadPort):
     """A call gets no answer: its server died, or dropped the request.
 
-    With code MACH_SEND_INVALID_DEST the request was not sent; with MIG_SERVER_DIED it may have been carried out.
+    With code MACH_SEND_INVALID_DEST the request was not sent.
+
+    Attributes:
+        retry_safe: nobody has received the request, so it was not carried out and may be asked again; otherwise it may
+            have been carried out.
     """
 
+    retry_safe: bool = False
+
     default_code = c.MIG_SERVER_DIED
+    advice = "find out whether it was carried out before you ask again"
 
 
-class TimedOut(MachError, TimeoutError):
+class TimedOut(NotNow, TimeoutError):
     """Nothing happened in the time given."""
 
     default_code = c.MACH_RCV_TIMED_OUT
+    advice = "try again, or wait longer"
 
 
-class Interrupted(MachError, InterruptedError):
+class Interrupted(NotNow, InterruptedError):
     """The wait was interrupted; nothing was taken."""
 
     default_code = c.MACH_RCV_INTERRUPTED
+    advice = "call again"
 
 
 class LimitReached(MachError, OverflowError):
     """A limit of the kernel: names, user references, memory."""
 
     default_code = c.KERN_RESOURCE_SHORTAGE
+    advice = "give up what is not needed, or raise the limit"
 
 
-class DaemonLost(MachError, ConnectionError):
+class DaemonLost(DaemonGone, ConnectionError):
     """The daemon is gone, and with it every right of this task."""
 
     default_code = c.MIG_SERVER_DIED
+    advice = "make a new Task to go on"
 
 
-class DaemonUnavailable(MachError, ConnectionError):
+class DaemonUnavailable(DaemonGone, ConnectionError):
     """No daemon can be reached or started; the text says what to do."""
 
     default_code = c.KERN_FAILURE
+    advice = "run 'machport daemon' by hand to see why"
 
 
-class ProtocolError(MachError, RuntimeError):
+class ProtocolError(Bug, RuntimeError):
     """Bytes that are not of the protocol between a task and its kernel."""
 
     default_code = c.MIG_BAD_ARGUMENTS
 
 
-class QueueMisuse(MachError, ValueError):
+class QueueMisuse(Misuse, ValueError):
     """An argument that a data queue refuses, or memory that is not a data queue."""
 
     default_code = c.kIOReturnBadArgument
 
 
-class QueueEnded(MachError, EOFError):
+class QueueEnded(PeerGone, EOFError):
     """The other end of a data queue is gone: nothing comes any more, and nothing would be read.
 
     Raised only when everything that had been published was taken.
@@ -198,75 +292,82 @@ class QueueEnded(MachError, EOFError):
     """
 
     default_code = c.kIOReturnAborted
-    death: Any = None
-
-    def _sentence(self) -> str:
-        # Anew each time: why a process ended may be known a moment later.
-        return self.says if self.death is None or self.death.pid == 0 else f"{self.says}: {self.death}"
+    advice = "make a new queue to go on"
 
 
 class PeerDied(QueueEnded, BrokenPipeError):
     """The process that had the other end of a data queue died with it, or forgot it, or the end was lost on its way."""
 
+    advice = "make a new queue with a living peer"
 
-class QueueEmpty(MachError, BlockingIOError):
+
+class QueueEmpty(NotNow, BlockingIOError):
     """There is no entry in the data queue."""
 
     default_code = c.kIOReturnUnderrun
+    advice = "wait for an entry, or look again later"
 
 
-class QueueFull(MachError, BlockingIOError):
+class QueueFull(NotNow, BlockingIOError):
     """The entry does not fit into the data queue now; nothing was written."""
 
     default_code = c.kIOReturnOverrun
+    advice = "wait for room, or try again later"
 
 
-class EntryTooLarge(MachError, ValueError):
+class EntryTooLarge(Misuse, ValueError):
     """The next entry is larger than the buffer given; it is still next."""
 
     default_code = c.kIOReturnNoSpace
+    advice = "give a larger buffer"
 
 
-class CorruptQueue(MachError, ValueError):
+class CorruptQueue(PeerFault, ValueError):
     """The other side wrote nonsense into head, tail or a size."""
 
     default_code = c.kIOReturnError
+    advice = "close the queue; the other side is not to be trusted"
 
 
-class InvalidInterface(MachError, TypeError):
+class InvalidInterface(Misuse, TypeError):
     """A class that does not describe an interface, or an implementation that does not have one."""
 
     default_code = c.KERN_INVALID_ARGUMENT
+    advice = "correct the class"
 
 
-class BadArguments(MachError, TypeError):
+class BadArguments(Misuse, TypeError):
     """Arguments of a typed call that do not fit its hints: the routine was not begun.
 
     With code MIG_BAD_ARGUMENTS nothing was sent; with MIG_TYPE_ERROR it was the server that refused them.
     """
 
     default_code = c.MIG_BAD_ARGUMENTS
+    advice = "give arguments that fit the hints"
 
 
-class UnknownRoutine(MachError, NotImplementedError):
+class UnknownRoutine(PeerFault, NotImplementedError):
     """The server's interface has no such routine; the text says which version it has."""
 
     default_code = c.MIG_BAD_ID
+    advice = "let both sides have the same interface"
 
 
-class VersionMismatch(MachError, NotImplementedError):
+class VersionMismatch(PeerFault, NotImplementedError):
     """The server has another interface, or a version that is not compatible; the routine was not begun."""
 
     default_code = c.MIG_BAD_ID
+    advice = "let both sides have the same interface"
 
 
-class ReplyMismatch(MachError, ValueError):
+class ReplyMismatch(PeerFault, ValueError):
     """The answer of a typed call does not fit the routine; the rights in it were given up."""
 
     default_code = c.MIG_REPLY_MISMATCH
+    advice = "let both sides have the same interface"
 
 
-class RemoteError(MachError, RuntimeError):
+class RemoteError(PeerFault, RuntimeError):
     """The server's routine raised an exception that does not travel as it is.
 
     Attributes:
@@ -276,13 +377,10 @@ class RemoteError(MachError, RuntimeError):
     """
 
     default_code = c.MIG_REMOTE_ERROR
+    advice = "look at the traceback in the error, and correct the server"
     type_name: str = ""
     text: str = ""
     traceback: str = ""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        state = {"type_name": self.type_name, "text": self.text, "traceback": self.traceback}
-        return *super().__reduce__(), state
 
 
 _KINDS: dict[int, type[MachError]] = {
@@ -349,8 +447,8 @@ _SENTENCES: dict[int, str] = {
     c.MACH_RCV_PORT_DIED: "the receive right was destroyed or moved away",
     c.MACH_RCV_PORT_CHANGED: "the port was put into a set meanwhile; receive from the set",
     c.MACH_RCV_IN_SET: "the port is in a port set; receive from the set, or take it out first",
-    c.MACH_RCV_TOO_LARGE: "the message is larger than the buffer",
-    c.BOOTSTRAP_UNKNOWN_SERVICE: "nobody serves under this name",
+    c.MACH_RCV_TOO_LARGE: "the message is larger than the buffer; give a larger one",
+    c.BOOTSTRAP_UNKNOWN_SERVICE: "nobody serves under this name; start the service, or wait until it has checked in",
     c.BOOTSTRAP_NAME_IN_USE: "the name is taken",
     c.BOOTSTRAP_SERVICE_ACTIVE: "somebody serves under this name already",
 }

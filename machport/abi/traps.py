@@ -20,7 +20,7 @@ Buffer = bytes | memoryview
 Payload = bytes | tuple[Buffer, ...]
 
 #: Fields that are not unsigned 32-bit words.
-_FORMATS: Final = {"delta": "i", "srdelta": "i", "context": "Q", "guard": "Q", "when": "Q"}
+_FORMATS: Final = {"delta": "i", "srdelta": "i", "context": "Q", "guard": "Q", "when": "Q", "lost_when": "Q"}
 #: Fields that are the port name a refusal is about, the likeliest first.
 _SUBJECTS: Final = ("name", "member", "old", "pset", "rcv_name", "remote")
 _WORDS: Final = "words"
@@ -173,13 +173,21 @@ FORGET: Final = Trap(16, "forget", "words")
 CLOSE: Final = Trap(17, "close", "")
 #: The words are the label.
 PORT_LABEL: Final = Trap(18, "port_label", "name words")
-#: ``flags`` are those below, ``when`` is in microseconds since the epoch, ``status`` as ``wait`` has it, and the words
-#: are the labels of the port, of its holder and of the task that ended, and why that ended.
-DESCRIBE: Final = Trap(19, "describe", "name", "type urefs flags holder_pid ended_pid when status words")
+#: ``flags`` are those below, ``when`` is in microseconds since the epoch, ``status`` as ``wait`` has it.  The words are
+#: the labels of the port and of its holder; label and reason of the task that ended with the port; and those of the
+#: task that an answer was lost with.
+DESCRIBE: Final = Trap(
+    19,
+    "describe",
+    "name",
+    "type urefs flags holder_pid ended_pid when status lost_pid lost_when lost_status words",
+)
 DESCRIBE_UNRECEIVED: Final = 1
 DESCRIBE_HOLDER: Final = 2
 DESCRIBE_ENDED: Final = 4
 DESCRIBE_STATUS: Final = 8
+DESCRIBE_LOST: Final = 16
+DESCRIBE_LOST_STATUS: Final = 32
 #: A right of the caller's waits for whoever has its ticket.
 DEPOSIT: Final = Trap(12, "deposit", "name disposition", "words")
 CLAIM: Final = Trap(13, "claim", "words", "name type")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from machport.abi import constants as c
 from machport.abi import traps as t
@@ -22,6 +22,8 @@ class Description(NamedTuple):
         obituary: how the task ended that had the receive right and took it along; None if none did, if the port was
             given up by whoever had it after that, or if it is too long ago.
         unreceived: for a receive right: the answer that will not come belonged to a message that nobody had received.
+        lost_with: for a receive right: how the task ended that took along the last send-once right that will not be
+            used, or the message with it; None if no task ended, or another right has been made since.
     """
 
     type: int
@@ -30,7 +32,8 @@ class Description(NamedTuple):
     holder: str
     holder_pid: int
     obituary: Obituary | None
-    unreceived: bool
+    unreceived: bool = False
+    lost_with: Obituary | None = None
 
     @property
     def is_dead(self) -> bool:
@@ -48,19 +51,54 @@ def unpack_description(fields: Fields, ask_again: Callable[[], Fields | None]) -
     Args:
         ask_again: for another one, while it is not known how a process ended; None if nobody knows the name any more.
     """
-    (type, urefs, flags, holder_pid, pid, when, status), words = fields
-    label, holder, ended, reason = t.unpack_texts(words, 4)
+    numbers, words = fields
+    label, holder, *texts = t.unpack_texts(words, 6)
+    type, urefs, flags, holder_pid = numbers[:4]
+    return Description(
+        type,
+        urefs,
+        label,
+        holder,
+        holder_pid,
+        _obituary(numbers, texts, _ENDED, ask_again),
+        bool(flags & t.DESCRIBE_UNRECEIVED),
+        _obituary(numbers, texts, _LOST, ask_again),
+    )
+
+
+class _Place(NamedTuple):
+    """Where an obituary stands in an answer: its flags, its first number and its first text."""
+
+    ended: int
+    status: int
+    number: int
+    text: int
+
+
+_ENDED: Final = _Place(t.DESCRIBE_ENDED, t.DESCRIBE_STATUS, 4, 0)
+_LOST: Final = _Place(t.DESCRIBE_LOST, t.DESCRIBE_LOST_STATUS, 7, 2)
+
+
+def _obituary(
+    numbers: Sequence[int], texts: Sequence[str], place: _Place, ask_again: Callable[[], Fields | None]
+) -> Obituary | None:
+    if not numbers[2] & place.ended:
+        return None
+    pid, when = _who(numbers, place)
 
     def status_now() -> int | None:
         later = ask_again()
-        if later is None:
+        if later is None or _who(later[0], place) != (pid, when):
             return None
-        _, _, flags, _, pid_now, when_now, status = later[0]
-        is_same = flags & t.DESCRIBE_STATUS and (pid_now, when_now) == (pid, when)
-        return status if is_same else None
+        return _status(later[0], place)
 
-    obituary = None
-    if flags & t.DESCRIBE_ENDED:
-        known = status if flags & t.DESCRIBE_STATUS else None
-        obituary = Obituary(ended, pid, when / 1_000_000, status=known, reason=reason, ask_again=status_now)
-    return Description(type, urefs, label, holder, holder_pid, obituary, bool(flags & t.DESCRIBE_UNRECEIVED))
+    label, reason = texts[place.text : place.text + 2]
+    return Obituary(label, pid, when / 1_000_000, status=_status(numbers, place), reason=reason, ask_again=status_now)
+
+
+def _who(numbers: Sequence[int], place: _Place) -> tuple[int, int]:
+    return numbers[place.number], numbers[place.number + 1]
+
+
+def _status(numbers: Sequence[int], place: _Place) -> int | None:
+    return numbers[place.number + 2] if numbers[2] & place.status else None

@@ -17,7 +17,9 @@ from machport.abi.errors import ClosedRight, DeadPort, InvalidArgument, MachErro
 from machport.abi.message import Parsed, round_up
 from machport.abi.traps import Buffer
 from machport.face.closing import Closing
+from machport.face.deaths import death_at
 from machport.face.rights import AnyReceiveRight, AnySendRight, DeadName, Right, SendOnceRight, Transfer, received_right
+from machport.peer.death import Obituary
 
 if TYPE_CHECKING:
     from machport.face.task import AnyTask
@@ -249,6 +251,12 @@ class AnyPortDestroyedNotification(Notification):
             raise ClosedRight("the port died on the way", task=self.task.label)
         return right
 
+    @property
+    def death(self) -> Obituary | None:
+        """How the task ended that had the receive right; None if it gave the right up.  Asking costs a trap."""
+        right = self.rights[0] if self.rights else None
+        return None if right is None or right.closed else death_at(self.task, right.name)
+
 
 class NoSendersNotification(Notification):
     """Nobody has a send right to the port any more."""
@@ -289,6 +297,14 @@ class DeadNameNotification(Notification):
         # The reference that came with the notification (N20).
         self.rights.append(DeadName(task, self.word))
         return self
+
+    @property
+    def death(self) -> Obituary | None:
+        """How the task ended that had the receive right; None if it gave the right up, or the name is closed already.
+
+        Asking costs a trap.
+        """
+        return death_at(self.task, self.word)
 
 
 _NOTIFICATIONS: dict[int, type[Notification]] = {

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from machport.abi import constants as c
 from machport.abi.errors import ClosedRight, DaemonLost, InvalidArgument, InvalidRight, MachError
 from machport.abi.status import PortStatus
+from machport.client.description import Description
 from machport.face.closing import Closing
 
 if TYPE_CHECKING:
@@ -122,6 +123,19 @@ class Right(Closing):
     def is_dead(self) -> bool:
         """Whether the port has died, so that the name is a dead name."""
         return bool(self.task.calls.mach_port_type(self.task.name, self.name) & c.MACH_PORT_TYPE_DEAD_NAME)
+
+    @property
+    def label(self) -> str:
+        """What its receiver calls the port, or called it when it died; "" if nothing.  Asking costs a trap."""
+        return self.describe().label
+
+    def describe(self) -> Description:
+        """What the kernel knows of the right: the port's label, who receives there, and how who did before ended.
+
+        Raises:
+            ClosedRight: it was closed, moved or used up.
+        """
+        return self.task.calls.describe(self.name)
 
     def request_dead_name(self, notify: AnyReceiveRight | None) -> SendOnceRight | None:
         """Ask for a dead-name notification when the port dies, at once if it is dead; None cancels.
@@ -425,6 +439,10 @@ class AnyReceiveRight(AnyReceiver):
     def status(self) -> PortStatus:
         """The state of the port: counts, limits, requests."""
         return self.task.calls.mach_port_get_receive_status(self.task.name, self.name)
+
+    def set_label(self, label: str) -> None:
+        """What errors and ``label`` call the port from now on, also after it has moved: up to 64 bytes in UTF-8."""
+        self.task.calls.port_label(self.name, label)
 
     def set_qlimit(self, qlimit: int) -> None:
         """How many messages may wait before their senders do, 0 to 1024."""

@@ -22,13 +22,13 @@ from machport.abi.errors import (
     LimitReached,
     MachError,
     MessageTooLarge,
-    ServerDied,
     error_for,
 )
 from machport.abi.traps import new_msg, unpack_msg_answer, unpack_msg_answers
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
 from machport.face.closing import Closing
+from machport.face.deaths import failure, server_died
 from machport.face.message import (
     AnyPortDestroyedNotification,
     Message,
@@ -139,17 +139,26 @@ class AnyTask(Closing):
 
     # Rights
 
-    def allocate(self, *, qlimit: int | None = None) -> AnyReceiveRight:
+    def allocate(self, *, qlimit: int | None = None, label: str = "") -> AnyReceiveRight:
         """A new port, of which the task has the receive right.
 
         Args:
             qlimit: how many messages may wait before their senders do; 5 by default.
+            label: what errors call the port, also those of its senders.
         """
         if qlimit is not None and not 0 <= qlimit <= c.MACH_PORT_QLIMIT_MAX:
             raise InvalidArgument(f"a queue limit is 0 to {c.MACH_PORT_QLIMIT_MAX}, not {qlimit}", task=self.label)
         if qlimit is None:
-            return self.receive_kind(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_RECEIVE))
-        return self.receive_kind(self, self.calls.mach_port_construct(self.name, c.MPO_QLIMIT, qlimit))
+            right = self.receive_kind(self, self.calls.mach_port_allocate(self.name, c.MACH_PORT_RIGHT_RECEIVE))
+        else:
+            right = self.receive_kind(self, self.calls.mach_port_construct(self.name, c.MPO_QLIMIT, qlimit))
+        if label:
+            try:
+                right.set_label(label)
+            except BaseException:
+                right.close()
+                raise
+        return right
 
     def allocate_many(self, count: int) -> Sequence[AnyReceiveRight]:
         """``count`` new ports, asked for together: many times faster than one by one."""
@@ -291,13 +300,11 @@ class AnyTask(Closing):
         if not traps:
             return 0
         if max([trap.size() for trap in traps]) > _SHORT:
-            sent, failure = self._send_long(traps)
+            sent, code = self._send_long(traps)
         else:
-            sent, failure = self._send_short(traps)
-        if failure:
-            raise error_for(
-                failure, f"{sent} of {len(traps)} messages were sent", call="send_many", task=self.label, name=name
-            )
+            sent, code = self._send_short(traps)
+        if code:
+            raise failure(self, code, f"{sent} of {len(traps)} messages were sent", call="send_many", name=name)
         return sent
 
     def _send_short(self, traps: list[t.MsgTrap]) -> tuple[int, int]:
@@ -307,19 +314,19 @@ class AnyTask(Closing):
             t.pack_send_many(buffers[start : start + t.SEND_MANY_MAX])
             for start in range(0, len(buffers), t.SEND_MANY_MAX)
         ]
-        sent, failure = 0, 0
+        sent, first = 0, 0
         for answer in self._carrier.traps(batches, _ANSWER_HEAD):
             (count, code), _ = t.SEND_MANY.unpack_answer(answer)
             sent += count
-            failure = failure or code
-        return sent, failure
+            first = first or code
+        return sent, first
 
     def _send_long(self, traps: list[t.MsgTrap]) -> tuple[int, int]:
         """The same by a trap for each, of which many are under way at a time."""
         # The longest answer is a message that comes back.
         answer_max = max([trap.size() for trap in traps]) + _ANSWER_HEAD
         answers = self._carrier.traps([trap.payload() for trap in traps], answer_max)
-        sent, failure = 0, 0
+        sent, first = 0, 0
         for trap, data in zip(traps, answers, strict=True):
             if data != t.SENT:
                 answer = unpack_msg_answer(data)
@@ -327,10 +334,10 @@ class AnyTask(Closing):
                     trap.again(answer.buffer, answer.memory)
                     answer = self.calls.mach_msg(trap)
                 if answer.code:
-                    failure = failure or answer.code
+                    first = first or answer.code
                     continue
             sent += 1
-        return sent, failure
+        return sent, first
 
     def call(
         self,
@@ -359,31 +366,21 @@ class AnyTask(Closing):
             raise
         if answer.code:
             self._drop_reply_port(reply_port)
-        else:
-            self._reply_ports.append(reply_port)
         if answer.code == c.MACH_SEND_INVALID_DEST:
             for transfer in rights:
                 transfer.undo()
-            raise ServerDied(
-                "the server is dead, and the request was not sent",
-                code=answer.code,
-                call="call",
-                task=self.label,
-                name=name,
-                rule=answer.rule,
-            )
+            raise server_died(self, name, answer.code, rule=answer.rule)
         if answer.code or len(rights):
             self._settle(answer, rights, "call", name)
         assert answer.buffer is not None
         message = received_message(self, answer.buffer, answer.memory)
-        if isinstance(message, SendOnceNotification):
-            raise ServerDied(
-                "the server died with this request, or dropped it without an answer; it may have been carried out",
-                call="call",
-                task=self.label,
-                name=name,
-            )
-        return message
+        try:
+            if isinstance(message, SendOnceNotification):
+                raise server_died(self, name, c.MIG_SERVER_DIED, reply_port)
+            return message
+        finally:
+            # Not before: the next right that is made there is another story.
+            self._reply_ports.append(reply_port)
 
     def receive(self, name: int, timeout: float | None) -> Message:
         """Receive from the receive right or port set under ``name``."""
@@ -547,7 +544,7 @@ class AnyTask(Closing):
             for transfer in rights:
                 transfer.undo()
         if answer.code:
-            raise error_for(answer.code, call=call, task=self.label, name=name, rule=answer.rule)
+            raise failure(self, answer.code, call=call, name=name, rule=answer.rule)
 
     def _take_back(self, answer: t.MsgAnswer, rights: Sequence[Transfer]) -> None:
         """A message came back unsent: its rights are this task's again, and copies made for it go (M19)."""

@@ -35,6 +35,7 @@ cdef class Port:
     cdef public object kobject
     cdef public object label
     cdef public int64_t last_holder
+    cdef public int64_t lost_with
 
     cdef begin(self, object receiver)
     cpdef bint full(self) noexcept

@@ -39,6 +39,7 @@ class Port:
         "label",
         "last",
         "last_holder",
+        "lost_with",
         "mscount",
         "msgcount",
         "name",
@@ -94,6 +95,8 @@ class Port:
         #: The send-once right that was destroyed last was in the message that it had been made for, which nobody had
         #: received.
         self.unreceived = False
+        #: ``Task.number`` of the task that ended with that right, or with the queue that the message was in; 0 if none.
+        self.lost_with = 0
 
     def full(self) -> bool:
         """Whether a sender of an ordinary message has to wait (M11)."""

@@ -59,7 +59,7 @@ class Described(NamedTuple):
         label: of the port, also of one that died.
         holder: the task that has the receive right now, if one has.
         last_holder: ``Task.number`` of the one that had it last and ended with it, or 0.
-        unreceived: for a receive right, ``Port.unreceived``.
+        unreceived, lost_with: for a receive right, those of its port.
     """
 
     type: int
@@ -67,7 +67,8 @@ class Described(NamedTuple):
     label: str
     holder: Task | None
     last_holder: int
-    unreceived: bool
+    unreceived: bool = False
+    lost_with: int = 0
 
 
 def _entry(task: Task, name: int) -> Entry:
@@ -110,10 +111,12 @@ def describe(kernel: Kernel, task: Task, name: int) -> Described:
     entry = _entry(task, name)
     port = entry.died if entry.port is None else entry.port
     if port is None:
-        return Described(entry.type, entry.urefs, "", None, 0, False)
+        return Described(entry.type, entry.urefs, "", None, 0)
     holder = None if port.receiver is None else port.receiver.task
-    unreceived = bool(entry.type & c.MACH_PORT_TYPE_RECEIVE) and port.unreceived
-    return Described(entry.type, entry.urefs, port.label, holder, port.last_holder, unreceived)
+    if not entry.type & c.MACH_PORT_TYPE_RECEIVE:
+        return Described(entry.type, entry.urefs, port.label, holder, port.last_holder)
+    lost = port.unreceived, port.lost_with
+    return Described(entry.type, entry.urefs, port.label, holder, port.last_holder, *lost)
 
 
 def mach_port_allocate(kernel: Kernel, task: Task, right: int) -> int:

@@ -61,6 +61,7 @@ def drop_send(kernel: Kernel, port: Port) -> Message | None:
 def release_send_once(kernel: Kernel, port: Port) -> None:
     """A send-once right is destroyed unused: it is used up by saying so (N51, N55)."""
     port.unreceived = False
+    port.lost_with = kernel.ending
     notify(kernel, send_once_notification(port))
 
 

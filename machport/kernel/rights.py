@@ -82,6 +82,7 @@ def copyin_quietly(kernel: Kernel, space: Space, entry: Entry, disposition: int,
     if disposition == c.MACH_MSG_TYPE_MAKE_SEND_ONCE:
         port.sorights += 1
         port.unreceived = False
+        port.lost_with = 0
     elif disposition == c.MACH_MSG_TYPE_MAKE_SEND:
         port.mscount = words.wrap(port.mscount + 1)
         port.srights += 1

@@ -404,22 +404,22 @@ class Daemon:
         tasks.check_alive(task)
         known = ports.describe(self.kernel, task, t.DESCRIBE.unpack(payload)[0][0])
         flags = t.DESCRIBE_UNRECEIVED if known.unreceived else 0
-        labels = [known.label, "", "", ""]
-        holder_pid, ended_pid, when, status = 0, 0, 0, 0
+        texts = [known.label, "", "", "", "", ""]
+        numbers = [0, 0, 0, 0, 0, 0, 0]
         if known.holder is not None:
             flags |= t.DESCRIBE_HOLDER
             client = self._clients.get(known.holder)
-            labels[1], holder_pid = known.holder.label, 0 if client is None else client.peer.pid
-        obituary = self._obituaries.of(known.last_holder)
-        if obituary is not None:
-            flags |= t.DESCRIBE_ENDED
-            labels[2:] = obituary.label, obituary.reason
-            ended_pid, when = obituary.pid, int(obituary.when * 1_000_000)
-            if obituary.status is not None:
-                flags |= t.DESCRIBE_STATUS
-                status = obituary.status
-        results = (known.type, known.urefs, flags, holder_pid, ended_pid, when, status)
-        return Answer(t.DESCRIBE.pack_answer(results, t.pack_texts(*labels)))
+            texts[1], numbers[0] = known.holder.label, 0 if client is None else client.peer.pid
+        for number, ended, status, text, at in (
+            (known.last_holder, t.DESCRIBE_ENDED, t.DESCRIBE_STATUS, 2, 1),
+            (known.lost_with, t.DESCRIBE_LOST, t.DESCRIBE_LOST_STATUS, 4, 4),
+        ):
+            obituary = self._obituaries.of(number)
+            if obituary is not None:
+                flags |= ended | (0 if obituary.status is None else status)
+                texts[text : text + 2] = obituary.label, obituary.reason
+                numbers[at : at + 3] = obituary.pid, int(obituary.when * 1_000_000), obituary.status or 0
+        return Answer(t.DESCRIBE.pack_answer((known.type, known.urefs, flags, *numbers), t.pack_texts(*texts)))
 
     def _new_thread(self, channel: Channel) -> Answer:
         """A channel for one more thread: the thread's end of its socket, and the memory of its rings."""

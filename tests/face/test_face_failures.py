@@ -17,7 +17,9 @@ def test_an_error_says_call_task_name_code_and_rule(task: machport.Task) -> None
     port = task.allocate()
     with task.port_set(port), pytest.raises(machport.InvalidRight) as error:
         port.receive()
-    assert str(error.value) == f"receive in task {task.label} on name {port.name:#x}: MACH_RCV_IN_SET (rule P34)"
+    where = f"receive in task {task.label} on name {port.name:#x}"
+    what = "the port is in a port set; receive from the set, or take it out first"
+    assert str(error.value) == f"{where}: {what}: MACH_RCV_IN_SET (rule P34)"
     assert (error.value.code, error.value.rule, error.value.name) == (c.MACH_RCV_IN_SET, "P34", port.name)
     with pytest.raises(machport.InvalidArgument) as refused:
         port.set_qlimit(1025)

@@ -194,6 +194,7 @@ def test_a_request_that_was_received_may_have_been_carried_out(end: str) -> None
         a.deallocate(received.remote)
     assert b.told(reply) == [ONCE]
     assert not unreceived(b, reply)
+    assert describe(b, reply).lost_with == (a.task.number if end == "dies" else 0)
 
 
 def test_a_request_that_somebody_received_and_passed_on_may_have_been_carried_out() -> None:
@@ -211,6 +212,7 @@ def test_a_request_that_somebody_received_and_passed_on_may_have_been_carried_ou
     d.terminate()
     assert b.told(reply) == [ONCE, ONCE]
     assert not unreceived(b, reply)
+    assert describe(b, reply).lost_with == d.task.number, "who had the right, whoever was asked"
 
 
 def test_a_right_made_for_the_body_counts_as_one_made_for_the_header() -> None:
@@ -229,12 +231,12 @@ def test_the_flag_is_of_the_last_right_only(how: str) -> None:
     kept = d.take(b, reply, MAKE_SEND_ONCE)
     ask(b, b.take(a, port, MAKE_SEND), reply)
     a.terminate()
-    assert unreceived(b, reply)
+    assert (unreceived(b, reply), describe(b, reply).lost_with) == (True, a.task.number)
     if how == "made":
         d.take(b, reply, MAKE_SEND_ONCE)
     else:
         d.deallocate(kept)
-    assert not unreceived(b, reply)
+    assert (unreceived(b, reply), describe(b, reply).lost_with) == (False, 0)
 
 
 def test_only_the_receiver_learns_of_its_lost_requests() -> None:
@@ -244,6 +246,6 @@ def test_only_the_receiver_learns_of_its_lost_requests() -> None:
     once, send = d.take(b, reply, MAKE_SEND_ONCE), d.take(b, reply, MAKE_SEND)
     ask(b, b.take(a, port, MAKE_SEND), reply)
     a.terminate()
-    assert describe(b, reply) == Described(SEND_RECEIVE, 1, "", b.task, 0, True)
+    assert describe(b, reply) == Described(SEND_RECEIVE, 1, "", b.task, 0, True, a.task.number)
     assert describe(d, send) == Described(SEND, 1, "", b.task, 0, False)
     assert describe(d, once) == Described(SEND_ONCE, 1, "", b.task, 0, False)
