@@ -3,7 +3,7 @@
 ``lifeline``      the word that this process holds as long as it lives
 ``introduction``  how two ends of a socket learn of each other's processes
 ``liveness``      whether a process is dead, before its pidfd tells
-``death``         how a process ended, as far as the system tells
+``death``         how a process, or its task, ended, as far as the system tells
 
 Imports only ``machport.abi`` and ``machport.ring``.
 """

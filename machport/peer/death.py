@@ -1,4 +1,4 @@
-"""How a process ended: who it was, and what the system tells of the end.
+"""How a process, or its task, ended: who it was, and what the system tells of the end.
 
 The system tells it to whoever holds a pidfd, to the parent at once and to others (since Linux 6.15) when the parent has
 collected the process.  So what is not known yet may be known later: ask again.
