@@ -32,14 +32,15 @@ from machport.abi.errors import (
     InvalidName,
     InvalidRight,
     LimitReached,
+    LoopMisuse,
     MachError,
     MessageTooLarge,
     Misuse,
     NotNow,
     PeerDied,
-    ProgramNotStarted,
     PeerFault,
     PeerGone,
+    ProgramNotStarted,
     ProtocolError,
     QueueEmpty,
     QueueEnded,
@@ -71,8 +72,8 @@ from machport.peer.death import Obituary
 __all__ = [
     "AlreadyExists",
     "BadArguments",
-    "Call",
     "Bug",
+    "Call",
     "Child",
     "ClosedRight",
     "CorruptQueue",
@@ -94,6 +95,7 @@ __all__ = [
     "InvalidName",
     "InvalidRight",
     "LimitReached",
+    "LoopMisuse",
     "MachError",
     "Message",
     "MessageTooLarge",
@@ -129,6 +131,7 @@ __all__ = [
     "UnknownRoutine",
     "VersionMismatch",
     "Watch",
+    "aio",
     "current_call",
     "deadline",
     "inherited",
@@ -142,6 +145,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from machport import aio
     from machport.face.child import Child
     from machport.face.dataqueue import DataQueue
     from machport.interfaces.calling import proxy
@@ -167,6 +171,8 @@ is_compiled = form.is_compiled
 
 def __getattr__(name: str) -> object:
     """What not every program needs is imported at its first use."""
+    if name == "aio":
+        return importlib.import_module("machport.aio")
     if name in _LATER:
         thing = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
         return thing

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
-from actors import Client, DaemonProcess
+from actors import PATIENCE, Client, DaemonProcess
 
 import machport
-from machport import mach
+from machport import aio, mach
+
+#: Loops in which tests of coroutines run: how anyio begins each.
+LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
 
 
 @pytest.fixture
@@ -53,3 +62,25 @@ def self_task(daemon: DaemonProcess) -> Iterator[int]:
     mach.mach_init()
     yield mach.mach_task_self()
     mach.mach_init()
+
+
+@pytest.fixture
+def loop_task(daemon: DaemonProcess) -> Iterator[aio.Task]:
+    """A task of the test's process for coroutines."""
+    with aio.Task(label="test") as task:
+        yield task
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
+    """Runs a coroutine function in a loop of its own, which may not take too long: under asyncio, uvloop and trio."""
+    backend, options = LOOPS[request.param]
+
+    def run(main: Callable[[], Awaitable[Any]]) -> Any:
+        async def in_time() -> Any:
+            with anyio.fail_after(PATIENCE):
+                return await main()
+
+        return anyio.run(in_time, backend=backend, backend_options=options)
+
+    return run

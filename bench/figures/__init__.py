@@ -11,7 +11,7 @@ from bench.figures.deaths import Deaths
 from bench.figures.kernel import Replay, Requests
 from bench.figures.notices import Notices
 from bench.figures.oneway import Messages
-from bench.figures.roundtrip import RoundTrips
+from bench.figures.roundtrip import AwaitedRoundTrips, RoundTrips
 from bench.figures.start import Start
 from bench.figures.typed import TypedRoundTrips
 from bench.results import Figure
@@ -21,6 +21,7 @@ FIGURES: Final[dict[str, Figure]] = {
     for figure in (
         RoundTrips(),
         TypedRoundTrips(),
+        AwaitedRoundTrips(),
         Messages(),
         DataQueues(),
         LargeEntries(),

@@ -7,7 +7,18 @@ from functools import partial
 
 from bench import loops
 from bench.harness import AFTER_SILENCE, FREE, ONE_CORE, SAME, SPLIT, Placement, Session, peak_mib
-from bench.peers import RoundTrip, dbus, eclipse_zenoh, fifo, iceoryx, machport_daemon, machport_queue, standard, zeromq
+from bench.peers import (
+    RoundTrip,
+    dbus,
+    eclipse_zenoh,
+    fifo,
+    iceoryx,
+    machport_daemon,
+    machport_queue,
+    standard,
+    streams,
+    zeromq,
+)
 from bench.results import Figure, Metric, Plan, Sample, Target, Trial, percentile
 
 CALL = machport_daemon.CallRoundTrip.name
@@ -64,6 +75,36 @@ class RoundTrips(Figure):
     def trials(self, plan: Plan) -> Iterator[Trial]:
         places = (SPLIT, ONE_CORE) if plan.quick else (SPLIT, SAME, ONE_CORE, FREE, AFTER_SILENCE)
         for place in places:
+            for peer in self.wanted(plan):
+                assert issubclass(peer, RoundTrip)
+                yield Trial(peer.name, place.name, partial(measure, peer, place, plan))
+
+
+class AwaitedRoundTrips(Figure):
+    name = "asyncio-roundtrip"
+    title = "Round trip between event loops"
+    about = (
+        "A request and its reply of the same size, median and 99th percentile in µs, between two processes whose "
+        "programs are coroutines in loops of asyncio. Placed as above."
+    )
+    metrics = (Metric("p50", "µs"), Metric("p99", "p99"))
+    base = streams.StreamRoundTrip.name
+    targets = tuple(
+        Target(
+            f"64 B, {place.name}: at most 0.6 of the base",
+            machport_daemon.AwaitedRoundTrip.name,
+            label(64),
+            place.name,
+            "p50",
+            of_base=True,
+            most=0.6,
+        )
+        for place in (SPLIT, FREE)
+    )
+    peers = (streams.StreamRoundTrip, machport_daemon.AwaitedRoundTrip, dbus.DaemonRoundTrip)
+
+    def trials(self, plan: Plan) -> Iterator[Trial]:
+        for place in (SPLIT, FREE):
             for peer in self.wanted(plan):
                 assert issubclass(peer, RoundTrip)
                 yield Trial(peer.name, place.name, partial(measure, peer, place, plan))

@@ -5,12 +5,14 @@ A private daemon serves each measurement.  The processes find each other by a se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 import machport
 from bench.harness import Session
-from bench.peers import Creation, Death, OneWay, Peer, RoundTrip
+from bench.loops import LAST
+from bench.peers import AsyncRoundTrip, Creation, Death, OneWay, Peer, RoundTrip
+from machport import aio
 
 SERVICE = "bench"
 #: Bytes that may wait in a port's queue, and so messages: as many as a port holds, but no more than memory likes.
@@ -65,6 +67,30 @@ class CallRoundTrip(_Daemon, RoundTrip):
         self._task = machport.Task(path=address)
         call = self._task.look_up(SERVICE).call
         return lambda body: call(body).body
+
+
+class AwaitedRoundTrip(_Daemon, AsyncRoundTrip):
+    """Both sides are coroutines in loops of asyncio."""
+
+    name = "machport.aio call and serve"
+
+    async def serve(self, address: Any, ready: Callable[[], object]) -> None:
+        with aio.Task(path=address) as task:
+            port = task.check_in(SERVICE)
+            ready()
+            request = await port.receive()
+            while len(request.body) != len(LAST):
+                request = await port.reply_and_receive(request, request.body)
+            request.reply(request.body)
+
+    async def connect(self, address: Any) -> Callable[[bytes], Awaitable[Any]]:
+        self._task = aio.Task(path=address)
+        right = self._task.look_up(SERVICE)
+
+        async def call(body: bytes) -> bytes:
+            return (await right.call(body)).body
+
+        return call
 
 
 class CallsToServer(CallRoundTrip):

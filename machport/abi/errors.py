@@ -177,6 +177,13 @@ class ForkedTask(Misuse, RuntimeError):
     advice = "make a Task of its own in the child"
 
 
+class LoopMisuse(Misuse, RuntimeError):
+    """A task of ``machport.aio`` was used without a running event loop, or in another one than it belongs to."""
+
+    default_code = c.KERN_INVALID_ARGUMENT
+    advice = "make the task in the loop that uses it"
+
+
 class MessageTooLarge(Misuse, ValueError):
     """The message is larger than the limit, or than the receiver's buffer."""
 

@@ -20,6 +20,8 @@ cdef class Events(Channel):
 
     @cython.locals(size=int64_t, by_socket=bint, tag=int64_t)
     cpdef int64_t begin(self, MsgTrap trap) except -1
+    @cython.locals(tag=int64_t)
+    cpdef MsgAnswer call(self, MsgTrap trap)
     cpdef MsgAnswer cancel(self, int64_t tag)
     cpdef list look(self)
     cpdef list take(self)

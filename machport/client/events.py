@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,8 @@ class Events(Channel):
     def __init__(self, sock: socket.socket, pair: RingPair, connection: Connection) -> None:
         super().__init__(sock, pair)
         sock.setblocking(False)
-        self._connection = connection
+        # Not held: a task that nobody has any more ends, though a loop still looks at its channel.
+        self._connection = weakref.ref(connection)
         self._last = 0
         #: Tags of calls that are not answered; whether the trap went by the socket.
         self._under_way: dict[int, bool] = {}
@@ -68,7 +70,7 @@ class Events(Channel):
             DaemonLost, DeadTask, ForkedTask: as ``Connection.trap``.
         """
         if len(self._under_way) >= t.ASYNC_MAX:
-            raise LimitReached(f"{t.ASYNC_MAX} calls of task {self._connection.label} wait already")
+            raise LimitReached(f"{t.ASYNC_MAX} calls of this loop wait already")
         tag = self._next_tag()
         if (len(trap.memory) or trap.size() > message_layout.MAX_SIZE) and trap.packed_size > packet.TRAP_MAX:
             self._kept[tag] = MsgAnswer(c.MACH_SEND_NO_BUFFER, rule="M section 3")
@@ -88,6 +90,20 @@ class Events(Channel):
             raise self._failed(error) from None
         self._under_way[tag] = by_socket
         return tag
+
+    def call(self, trap: MsgTrap) -> MsgAnswer:
+        """Make a call that does not wait, and wait for its answer; those of others are kept.
+
+        Raises: as ``begin``.
+        """
+        tag = self.begin(trap)
+        try:
+            while tag not in self._kept:
+                self._await()
+                self._collect()
+        except BaseException as error:
+            raise self._failed(error) from None
+        return self._kept.pop(tag)
 
     def cancel(self, tag: int) -> MsgAnswer:
         """Interrupt a call if it waits; its answer, which is taken with that, and may be any.
@@ -294,7 +310,9 @@ class Events(Channel):
             except MachError as meant:
                 error = meant
             try:
-                self._connection.check_usable()
+                connection = self._connection()
+                if connection is not None:
+                    connection.check_usable()
             except MachError as meant:
                 error = meant
         return error

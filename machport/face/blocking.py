@@ -291,6 +291,11 @@ class Task(AnyTask):
     port_destroyed_kind = PortDestroyedNotification
     reply_timeout = None
 
+    @staticmethod
+    def of_process() -> Task:
+        """The task of this process, in this form."""
+        return task_self()
+
     def new_attendant(self) -> Attendant:
         """A thread receives for the watches of this task."""
         from machport.face.watching import ThreadAttendant

@@ -18,12 +18,9 @@ from machport.abi.errors import InvalidArgument, MachError, QueueEmpty, QueueEnd
 from machport.dataqueue import custody, extension
 from machport.dataqueue.end import NAMES
 from machport.dataqueue.queue import close_in_order, fail
-from machport.face import pickling
+from machport.face import loops, pickling
 from machport.face.rights import AnySendRight, Transfer, require
 from machport.face.task import AnyTask
-
-if TYPE_CHECKING:
-    from asyncio import Future
 
 
 class DataQueue(dataqueue.DataQueue):
@@ -65,22 +62,17 @@ class DataQueue(dataqueue.DataQueue):
             await self._until_readable(self.room_fileno(size))
 
     async def _until_readable(self, descriptor: int) -> None:
-        # Imported only here: it is as much as all the rest.
-        import asyncio
-
         if descriptor in self._awaited:
             raise QueueMisuse("another coroutine waits at this end of the queue; an end is for one at a time")
-        loop = asyncio.get_running_loop()
-        future = self._awaited[descriptor] = loop.create_future()
-        loop.add_reader(descriptor, _settle, future)
+        waiting = self._awaited[descriptor] = loops.readiness(descriptor)
         try:
-            await future
+            await waiting.wait()
         finally:
-            if self._awaited.pop(descriptor, None) is not None:
-                loop.remove_reader(descriptor)
+            if self._awaited.get(descriptor) is waiting:
+                del self._awaited[descriptor]
 
     @functools.cached_property
-    def _awaited(self) -> dict[int, Future[None]]:
+    def _awaited(self) -> dict[int, loops.Readiness]:
         """Descriptors that coroutines wait for."""
         return {}
 
@@ -103,12 +95,7 @@ class DataQueue(dataqueue.DataQueue):
     def _end_waits(self, error: QueueMisuse | None) -> None:
         """Wake the coroutines that wait, while their descriptors are there."""
         while self._awaited:
-            descriptor, future = self._awaited.popitem()
-            future.get_loop().remove_reader(descriptor)
-            if error is None:
-                _settle(future)
-            elif not future.done():
-                future.set_exception(error)
+            self._awaited.popitem()[1].end(error)
 
     def __aiter__(self) -> Self:
         return self
@@ -137,9 +124,7 @@ class DataQueue(dataqueue.DataQueue):
     _gave_way = 0
 
     async def _give_way(self) -> None:
-        import asyncio
-
-        await asyncio.sleep(0)
+        await loops.give_way()
         self._gave_way = time.monotonic_ns()
 
 
@@ -313,8 +298,3 @@ def _tell_how_this_child_ends() -> None:
         return exitcode
 
     BaseProcess._bootstrap = bootstrap_and_close  # type: ignore[attr-defined]
-
-
-def _settle(future: Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -53,7 +53,7 @@ class Handover:
     def carry(self, transfer: Transfer) -> Remade:
         """The same for a right among arguments that are pickled."""
         name, kind, _ = self.put(transfer)
-        return right_of_child, (name, kind)
+        return right_of_child, (name, kind, type(self._task))
 
     def done(self) -> None:
         """The child has started: what was moved is gone from here."""
@@ -69,10 +69,12 @@ class Handover:
                     transfer.returned(name)
 
 
-def right_of_child(name: int, kind: int) -> Right:
-    """The right that is under ``name`` in the task of this process, of a kind (MACH_MSG_TYPE_PORT_)."""
-    from machport.face.blocking import task_self
+def right_of_child(name: int, kind: int, form: type[AnyTask]) -> Right:
+    """The right that is under ``name`` in the task of this process, of a kind (MACH_MSG_TYPE_PORT_).
 
-    right = received_right(task_self(), name, kind)
+    Args:
+        form: how the task of whoever gave it waits, and so this one.
+    """
+    right = received_right(form.of_process(), name, kind)
     assert right is not None
     return right

@@ -483,6 +483,10 @@ class AnyPortSet(AnyReceiver):
         """
         return [self._member(name) for name in self.task.calls.mach_port_get_set_status(self.task.name, self.name)]
 
+    def keep_members_of(self, other: AnyPortSet) -> None:
+        """The objects in another form of the same set live as long as this one."""
+        self._members = other._members
+
     def _member(self, name: int) -> AnyReceiveRight:
         right = self._members.get(name)
         if right is None or right.closed:
@@ -491,6 +495,7 @@ class AnyPortSet(AnyReceiver):
         return right
 
     def move(self) -> Transfer:
+        """Never possible: a port set is not sent, but its members are."""
         raise InvalidArgument("a port set is never sent; move its members", task=self.task.label, name=self._name)
 
 

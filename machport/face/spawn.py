@@ -268,9 +268,11 @@ def inherited() -> dict[str, Right | DataQueue]:
         raise InvalidArgument("inherited() was called before in this process; keep what it returns")
     rights = process_task.take_inherited()
     _given_out = True
+    from machport.face.blocking import Task
+
     found: dict[str, Right | DataQueue] = {}
     for name, (number, kind, brings_queue) in rights.items():
-        right: Any = right_of_child(number, kind)
+        right: Any = right_of_child(number, kind, Task)
         found[name] = right.open_data_queue() if brings_queue else right
     return found
 

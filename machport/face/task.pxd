@@ -19,6 +19,7 @@ cdef class AnyTask(Closing):
     cdef public object _local
     cdef public list _reply_ports
     cdef public object _attendant
+    cdef public object _forms
 
     @cython.locals(trap=MsgTrap, answer=MsgAnswer, timeout_ms=int64_t)
     cpdef send(

@@ -8,9 +8,10 @@ import os
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from machport.abi import constants as c
 from machport.abi import message as layout
@@ -55,15 +56,16 @@ if TYPE_CHECKING:
     from machport.face.child import Child
     from machport.face.watching import Attendant
 
-_TRAILER = c.MACH_RCV_TRAILER_AUDIT << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
+#: Messages come with all that the kernel attests.
+TRAILER = c.MACH_RCV_TRAILER_AUDIT << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
 #: In a code of ``mach_msg``: it was the receiving half that failed.
-_RECEIVE_FAILED = 0x4000
+RECEIVE_FAILED = 0x4000
 _MAX_TIMEOUT_MS = 0xFFFFFFFF
 _MAX_ID = 0xFFFFFFFF
 #: Bytes of a body: the longest message less its header, a body's own length, and room for descriptors.
 _MAX_BODY = layout.MAX_SIZE - 64 * 1024
 #: Every message fits: the answer brings as many bytes as it has.
-_RCV_LIMIT = 0xFFFFFFFF
+RCV_LIMIT = 0xFFFFFFFF
 #: Bytes of an answer before the message that comes back in it, and more than what a short answer has.
 _ANSWER_HEAD = 64
 #: Bytes of a body up to which it costs less to copy it once more than to write it by itself.
@@ -105,6 +107,52 @@ class AnyTask(Closing):
         self._local = threading.local()
         self._reply_ports: list[int] = []
         self._attendant: Attendant | None = None
+        #: Itself and its other forms, as long as somebody has them.
+        self._forms: weakref.WeakValueDictionary[type[AnyTask], AnyTask] = weakref.WeakValueDictionary()
+        self._forms[type(self)] = self
+
+    @classmethod
+    def of(cls, task: AnyTask) -> Self:
+        """The same task with rights that wait in the way of this class; each of the two lives and ends with the other.
+
+        ``machport.aio.Task.of(task)`` is an ordinary task for an event loop, ``machport.Task.of(task)`` the reverse.
+        The rights of one become rights of the other by ``adopt``.
+        """
+        form = require_task(task)._forms.get(cls)
+        if form is None:
+            form = cls.__new__(cls)
+            form._attach(task._carrier)
+            form._connection = task._connection
+            form._forms = task._forms
+            task._forms[cls] = form
+        assert isinstance(form, cls)
+        return form
+
+    def adopt(self, right: Right) -> Right:
+        """A right of this task in another form (``of``), as a right of this one; the object that is given is used up.
+
+        Raises:
+            InvalidArgument: it is a right of another task.
+        """
+        name = require(Right, right, "right").name
+        if right.task._carrier is not self._carrier:
+            raise InvalidArgument(f"{right!r} is not of task {self.label}; send it there", task=self.label)
+        kinds = {
+            c.MACH_PORT_RIGHT_SEND: self.send_kind,
+            c.MACH_PORT_RIGHT_RECEIVE: self.receive_kind,
+            c.MACH_PORT_RIGHT_PORT_SET: self.set_kind,
+        }
+        kind = type(right) if isinstance(right, Fileport) else kinds.get(right.kind, type(right))
+        adopted = kind(self, name)
+        if isinstance(right, AnyPortSet) and isinstance(adopted, AnyPortSet):
+            adopted.keep_members_of(right)
+        right.gone("adopted")
+        return adopted
+
+    @staticmethod
+    def of_process() -> AnyTask:
+        """The task of this process, in this form."""
+        raise NotImplementedError
 
     @property
     def attendant(self) -> Attendant:
@@ -285,7 +333,7 @@ class AnyTask(Closing):
         reply_name = c.MACH_PORT_NULL
         if reply_to is not None:
             reply_name = require(AnyReceiveRight, reply_to, "reply_to").name_in(self)
-        timeout_ms = _milliseconds(timeout)
+        timeout_ms = milliseconds(timeout)
         trap = self._pack(name, disposition, reply_name, body, id, rights, memory)
         if timeout is not None:
             trap.option |= c.MACH_SEND_TIMEOUT
@@ -350,12 +398,12 @@ class AnyTask(Closing):
         timeout: float | None,
     ) -> Message:
         """Send a request to the right under ``name`` and receive its answer, in one trap."""
-        timeout_ms = _milliseconds(timeout)
+        timeout_ms = milliseconds(timeout)
         reply_port = self._take_reply_port()
         try:
             trap = self._pack(name, disposition, reply_port, body, id, rights, memory)
-            trap.option |= c.MACH_RCV_MSG | _TRAILER
-            trap.rcv_limit = _RCV_LIMIT
+            trap.option |= c.MACH_RCV_MSG | TRAILER
+            trap.rcv_limit = RCV_LIMIT
             trap.rcv_name = reply_port
             if timeout is not None:
                 trap.option |= c.MACH_SEND_TIMEOUT | c.MACH_RCV_TIMEOUT
@@ -384,14 +432,14 @@ class AnyTask(Closing):
 
     def receive(self, name: int, timeout: float | None) -> Message:
         """Receive from the receive right or port set under ``name``."""
-        option = c.MACH_RCV_MSG | _TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
-        answer = self.calls.mach_msg(new_msg(option, b"", _RCV_LIMIT, name, _milliseconds(timeout)))
+        option = c.MACH_RCV_MSG | TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
+        answer = self.calls.mach_msg(new_msg(option, b"", RCV_LIMIT, name, milliseconds(timeout)))
         return self._received(answer, name)
 
     def receive_many(self, name: int, limit: int, timeout: float | None) -> list[Message]:
         """Wait for a message at the receive right or port set under ``name``; up to ``limit`` that are there then."""
-        option = c.MACH_RCV_MSG | _TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
-        trap = t.RECEIVE_MANY.pack(option, _RCV_LIMIT, name, _milliseconds(timeout), min(limit, t.RECEIVE_MANY_MAX))
+        option = c.MACH_RCV_MSG | TRAILER | (c.MACH_RCV_TIMEOUT if timeout is not None else 0)
+        trap = t.RECEIVE_MANY.pack(option, RCV_LIMIT, name, milliseconds(timeout), min(limit, t.RECEIVE_MANY_MAX))
         while True:
             received = []
             for entry in self._carrier.stream(trap):
@@ -421,10 +469,10 @@ class AnyTask(Closing):
             for transfer in rights:
                 transfer.drop()
             return self.receive(name, timeout)
-        timeout_ms = _milliseconds(timeout)
+        timeout_ms = milliseconds(timeout)
         trap = self._pack(reply.name, reply.reply_disposition, c.MACH_PORT_NULL, body, id, rights, memory)
-        trap.option |= c.MACH_RCV_MSG | _TRAILER
-        trap.rcv_limit = _RCV_LIMIT
+        trap.option |= c.MACH_RCV_MSG | TRAILER
+        trap.rcv_limit = RCV_LIMIT
         trap.rcv_name = name
         if timeout is not None:
             trap.option |= c.MACH_RCV_TIMEOUT
@@ -442,7 +490,7 @@ class AnyTask(Closing):
             for transfer in rights:
                 transfer.drop()
             return self.receive(name, timeout)
-        if answer.code and not answer.code & _RECEIVE_FAILED:
+        if answer.code and not answer.code & RECEIVE_FAILED:
             reply_name = reply._name
             if answer.code == c.MACH_SEND_INVALID_RIGHT:
                 # A body that fails takes the right that it was to go by along (M8).
@@ -530,7 +578,7 @@ class AnyTask(Closing):
 
     def _settle(self, answer: t.MsgAnswer, rights: Sequence[Transfer], call: str, name: int) -> None:
         """What became of the rights that a message carried; raise what went wrong."""
-        if not answer.code or answer.code & _RECEIVE_FAILED:
+        if not answer.code or answer.code & RECEIVE_FAILED:
             for transfer in rights:
                 transfer.done()
         elif answer.code == c.MACH_SEND_INVALID_RIGHT:
@@ -610,7 +658,23 @@ class AnyTask(Closing):
         return f"<Task {self.label}>"
 
 
-def _milliseconds(timeout: float | None) -> int:
+def require_task(task: AnyTask) -> AnyTask:
+    """An argument that must be a task.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    if not isinstance(task, AnyTask):
+        raise InvalidArgument(f"task must be a Task, not {task!r}")
+    return task
+
+
+def milliseconds(timeout: float | None) -> int:
+    """Seconds as traps have them.
+
+    Raises:
+        InvalidArgument: it is no number of seconds.
+    """
     if timeout is None:
         return 0
     if not isinstance(timeout, int | float) or not timeout >= 0:

@@ -31,6 +31,7 @@ ROOMS = {
     "carrier": {"abi", "ring"},
     "server": {"abi", "ring", "peer", "kernel", "dataqueue", "carrier"},
     "client": {"abi", "ring", "peer", "dataqueue", "carrier"},
+    "aio": {"abi", "ring", "client", "face"},
 }
 
 #: The package's own ``__init__`` is the face of the house, so an empty package stands in for it.

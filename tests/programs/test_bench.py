@@ -20,7 +20,7 @@ def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_figures_are_measured_kept_and_shown_again(tmp_path: Path) -> None:
     results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
     page.write_text((ROOT / "docs" / "benchmarks.md").read_text())
-    figures = ("roundtrip", "notice")
+    figures = ("roundtrip", "asyncio-roundtrip", "notice")
     measured = bench("--quick", "--only", "machport", "--out", results, *figures)
 
     assert measured.returncode == 0, measured.stderr
@@ -31,7 +31,12 @@ def test_figures_are_measured_kept_and_shown_again(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     assert "versions" in lines[0]["machine"]
     contenders = {line["contender"] for line in lines if "figure" in line}
-    assert {"raw SEQPACKET socketpair", "machport call and reply", "machport"} <= contenders
+    assert {
+        "raw SEQPACKET socketpair",
+        "machport call and reply",
+        "machport.aio call and serve",
+        "machport",
+    } <= contenders
     assert not any(line.get("error") for line in lines)
 
     shown = bench("--from", results, "--markdown", "--page", page)

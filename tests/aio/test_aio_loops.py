@@ -1,0 +1,259 @@
+"""Where a task of ``machport.aio`` may be used, and what its coroutines are told when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from actors import PATIENCE, DaemonProcess
+from anyio.lowlevel import checkpoint
+
+import machport
+from machport import aio
+from machport.face import loops
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+
+
+async def all_wait(task: aio.Task, then: Callable[[], object], kind: type[Exception]) -> None:
+    """Coroutines that wait in every way; after ``then`` each of them is told the same."""
+    port, full = task.allocate(), task.allocate(qlimit=0)
+    right, blocked, other = port.make_send(), full.make_send(), task.allocate()
+    told = list[str]()
+    async with anyio.create_task_group() as tasks:
+
+        async def wait(name: str, call: Callable[[], Awaitable[Any]]) -> None:
+            with pytest.raises(kind):
+                await call()
+            told.append(name)
+
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "receive": other.receive,
+            "receive_many": other.receive_many,
+            "send": blocked.send,
+            "send_many": lambda: blocked.send_many([b"", b""]),
+            "call": blocked.call,
+            "answer": right.call,
+            "dead": right.dead,
+            "no_senders": port.no_senders,
+            "serve": lambda: other.serve(lambda request: b""),
+        }
+        for name, call in calls.items():
+            tasks.start_soon(wait, name, call)
+        for _ in range(30):
+            await checkpoint()
+        assert not told
+        then()
+    assert sorted(told) == sorted(calls)
+    with pytest.raises(kind):
+        await right.call()
+    with pytest.raises(kind):
+        await other.receive()
+
+
+def test_closing_the_task_wakes_all_with_what_a_blocked_thread_gets(run: Run, loop_task: aio.Task) -> None:
+    run(lambda: all_wait(loop_task, loop_task.close, machport.DeadTask))
+
+
+def test_closing_the_task_from_another_thread_does_so_too(run: Run, loop_task: aio.Task) -> None:
+    def close() -> None:
+        thread = threading.Thread(target=machport.Task.of(loop_task).close)
+        thread.start()
+        thread.join()
+
+    run(lambda: all_wait(loop_task, close, machport.DeadTask))
+
+
+def test_the_end_of_the_daemon_reaches_all(run: Run, daemon: DaemonProcess, loop_task: aio.Task) -> None:
+    run(lambda: all_wait(loop_task, daemon.kill, machport.DaemonLost))
+
+
+def test_a_task_that_is_asleep_uses_no_processor(run: Run, loop_task: aio.Task) -> None:
+    """Level-triggered, and not looked at for ever: what a sleeping loop is asked, it asks the system once."""
+    port = loop_task.allocate()
+    right = port.make_send()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(port.receive)
+            await anyio.sleep(0.2)
+            before = os.times()
+            await anyio.sleep(0.3)
+            after = os.times()
+            assert after.user + after.system - before.user - before.system < 0.05
+            await right.send(b"")
+
+    run(main)
+
+
+def test_without_a_loop_it_says_so_at_the_call(loop_task: aio.Task) -> None:
+    port = loop_task.allocate()
+    right = port.make_send()
+    for call in (right.send, right.call, port.receive, port.receive_many, lambda: right.send_many([b""])):
+        coroutine = call()
+        with pytest.raises(machport.LoopMisuse, match="no event loop runs here"):
+            coroutine.send(None)
+    with pytest.raises(machport.LoopMisuse, match="no event loop runs here"):
+        right.on_dead_name()
+    assert port.status().msgcount == 0
+    assert right.request_dead_name(None) is None
+
+
+def test_a_second_loop_is_told_that_the_task_belongs_to_the_first(run: Run, loop_task: aio.Task) -> None:
+    """Also one in another thread; and what does not wait may be done there."""
+    port = loop_task.allocate()
+    right = port.make_send()
+    errors = list[BaseException]()
+
+    def in_thread() -> None:
+        for call in (right.call, right.send, port.receive):
+            try:
+                asyncio.run(call())
+            except machport.LoopMisuse as error:
+                errors.append(error)
+        right.duplicate().close()
+        port.make_send_once().send(b"from the thread")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def receive() -> None:
+                assert (await port.receive()).body == b"from the thread"
+
+            tasks.start_soon(receive)
+            for _ in range(5):
+                await checkpoint()
+            await anyio.to_thread.run_sync(in_thread)
+
+    run(main)
+    assert len(errors) == 3 and all("belongs to another event loop" in str(error) for error in errors)
+
+
+def test_the_next_loop_may_have_the_task_when_the_first_is_closed(run: Run, loop_task: aio.Task) -> None:
+    port = loop_task.allocate()
+    right = port.make_send()
+    left = list[Any]()
+
+    async def main() -> None:
+        await right.send(b"body")
+        assert (await port.receive()).body == b"body"
+        coroutine = port.receive()
+        left.append(coroutine)
+
+    for _ in range(2):
+        run(main)
+        asyncio.run(main())
+    for coroutine in left:
+        coroutine.close()
+
+
+def test_a_coroutine_that_outlives_its_loop_takes_nothing_with_it(loop_task: aio.Task) -> None:
+    """It was never cancelled, and ends when nobody has it any more."""
+    port = loop_task.allocate()
+    right = port.make_send()
+    loop = asyncio.new_event_loop()
+    waiting = port.receive()
+    loop.run_until_complete(asyncio.sleep(0))
+
+    async def step() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        loop_task.loop_calls()
+        waiting.send(None)
+
+    loop.run_until_complete(step())
+    loop.close()
+    waiting.close()
+    machport.Task.of(loop_task).adopt(right.duplicate()).close()
+    asyncio.run(right.send(b"still there"))
+    assert asyncio.run(port.receive()).body == b"still there"
+
+
+def test_another_library_is_refused(monkeypatch: pytest.MonkeyPatch, loop_task: aio.Task) -> None:
+    import sniffio
+
+    async def main() -> None:
+        token = sniffio.current_async_library_cvar.set("curio")
+        try:
+            with pytest.raises(machport.LoopMisuse, match="not those of curio"):
+                loops.running_library()
+        finally:
+            sniffio.current_async_library_cvar.reset(token)
+
+    asyncio.run(main())
+
+
+def test_a_task_has_two_forms_and_rights_go_between_them(run: Run, loop_task: aio.Task) -> None:
+    ordinary = machport.Task.of(loop_task)
+    assert machport.Task.of(loop_task) is ordinary and aio.Task.of(ordinary) is loop_task
+    assert ordinary.name == loop_task.name and ordinary.label == loop_task.label
+
+    async def main() -> None:
+        port = loop_task.allocate()
+        right = port.make_send()
+        sender = ordinary.adopt(right)
+        assert type(sender) is machport.SendRight and right.closed
+        sender.send(b"from the ordinary form")
+        assert (await port.receive()).body == b"from the ordinary form"
+        back = loop_task.adopt(sender)
+        assert type(back) is aio.SendRight
+        await back.send(b"and back")
+        receiver = ordinary.adopt(port)
+        assert isinstance(receiver, machport.ReceiveRight)
+        assert receiver.receive(0).body == b"and back"
+        with machport.Task() as stranger, pytest.raises(machport.InvalidArgument, match="send it there"):
+            stranger.adopt(receiver)
+        for kind in (ordinary.port_set(), ordinary.allocate().make_send_once()):
+            assert loop_task.adopt(kind).task is loop_task
+        with open(os.devnull) as file:
+            assert type(loop_task.adopt(ordinary.fileport(file))) is machport.Fileport
+
+    run(main)
+    with pytest.raises(machport.InvalidArgument):
+        machport.Task.of("task")  # type: ignore[arg-type]
+    ordinary.close()
+    assert loop_task.closed
+
+
+def test_a_task_that_nobody_has_any_more_ends(daemon: DaemonProcess) -> None:
+    """As one without a loop does; the loop that looked at it does not keep it."""
+
+    async def main() -> None:
+        with aio.Task() as watcher:
+            port = watcher.check_in("here")
+
+            async def use() -> None:
+                task = aio.Task()
+                await task.look_up("here").send(rights=[task.allocate().make_send().move()])
+                with pytest.raises(machport.TimedOut):
+                    await task.allocate().receive(0.01)
+
+            await use()
+            with await port.receive() as message:
+                right = message.rights[0]
+                # It may have died on the way already.
+                if isinstance(right, aio.SendRight):
+                    await right.dead(PATIENCE)
+                else:
+                    assert isinstance(right, machport.DeadName)
+
+    asyncio.run(main())
+
+
+def test_an_interrupt_of_the_program_ends_it_as_usual(loop_task: aio.Task) -> None:
+    port = loop_task.allocate()
+    before = port.status()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGINT)
+        await port.receive()
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert port.status() == before
