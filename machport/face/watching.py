@@ -248,9 +248,13 @@ class ThreadAttendant(Attendant):
         self._requests[request.port.name] = request
         if self._set is None:
             self._set = self._task.port_set()
-            name = f"notifications of {self.task.label}"
-            threading.Thread(target=self._receive, args=(self._set,), name=name, daemon=True).start()
+            self.begin_thread(self._receive, self._set)
         self._set.add(request.port)
+
+    def begin_thread(self, receive: Callable[[PortSet], None], pset: PortSet) -> None:
+        """Let ``receive(pset)`` run in a thread of its own."""
+        name = f"notifications of {self.task.label}"
+        threading.Thread(target=receive, args=(pset,), name=name, daemon=True).start()
 
     def dismiss(self, request: Request) -> None:
         self._requests.pop(request.port._name, None)

@@ -52,6 +52,7 @@ class Children:
         obituaries: where it is kept how they ended.
         watch: call back when a descriptor is readable; False if it cannot be watched.
         unwatch: stop that, and close it.
+        new_ticket: TICKET_SIZE bytes that nobody can guess.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class Children:
         obituaries: Obituaries,
         watch: Callable[[int, Callable[[int], object]], bool],
         unwatch: Callable[[int], None],
+        new_ticket: Callable[[], bytes] = lambda: os.urandom(hello.TICKET_SIZE),
     ) -> None:
         self._kernel = kernel
+        self._new_number = new_ticket
         self._obituaries = obituaries
         self._watch = watch
         self._unwatch = unwatch
@@ -147,7 +150,7 @@ class Children:
 
     def _new_ticket(self, task: Task, child: Child) -> list[int]:
         self._tickets.pop(child.ticket, None)
-        child.ticket = os.urandom(hello.TICKET_SIZE)
+        child.ticket = self._new_number()
         self._tickets[child.ticket] = task
         return list(memoryview(child.ticket).cast("I"))
 

@@ -21,7 +21,7 @@ from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import LimitReached, ProtocolError
 from machport.carrier import hello, rings
-from machport.kernel import ports, tasks
+from machport.kernel import tasks
 from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
@@ -32,6 +32,7 @@ from machport.server.children import Children
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client, Peer, attest
 from machport.server.deaths import Deaths
+from machport.server.describing import describe
 from machport.server.dispatch import Answer, OpenFile
 from machport.server.obituaries import Obituaries
 from machport.server.traps import OwnCall, Traps
@@ -399,27 +400,12 @@ class Daemon:
         return self._deaths.watch(_client_of(channel), t.LIFELINE.unpack(payload)[0][0], descriptors)
 
     def _describe(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        """What is known of a name of the caller's, and of those who had the right to receive there."""
-        task = _client_of(channel).task
-        tasks.check_alive(task)
-        known = ports.describe(self.kernel, task, t.DESCRIBE.unpack(payload)[0][0])
-        flags = t.DESCRIBE_UNRECEIVED if known.unreceived else 0
-        texts = [known.label, "", "", "", "", ""]
-        numbers = [0, 0, 0, 0, 0, 0, 0]
-        if known.holder is not None:
-            flags |= t.DESCRIBE_HOLDER
-            client = self._clients.get(known.holder)
-            texts[1], numbers[0] = known.holder.label, 0 if client is None else client.peer.pid
-        for number, ended, status, text, at in (
-            (known.last_holder, t.DESCRIBE_ENDED, t.DESCRIBE_STATUS, 2, 1),
-            (known.lost_with, t.DESCRIBE_LOST, t.DESCRIBE_LOST_STATUS, 4, 4),
-        ):
-            obituary = self._obituaries.of(number)
-            if obituary is not None:
-                flags |= ended | (0 if obituary.status is None else status)
-                texts[text : text + 2] = obituary.label, obituary.reason
-                numbers[at : at + 3] = obituary.pid, int(obituary.when * 1_000_000), obituary.status or 0
-        return Answer(t.DESCRIBE.pack_answer((known.type, known.urefs, flags, *numbers), t.pack_texts(*texts)))
+        name = t.DESCRIBE.unpack(payload)[0][0]
+        return describe(self.kernel, self._obituaries, _client_of(channel).task, name, self._pid_of)
+
+    def _pid_of(self, task: Task) -> int:
+        client = self._clients.get(task)
+        return 0 if client is None else client.peer.pid
 
     def _new_thread(self, channel: Channel) -> Answer:
         """A channel for one more thread: the thread's end of its socket, and the memory of its rings."""
@@ -474,8 +460,7 @@ class Daemon:
             self._closer.close([released.descriptor])
         elif isinstance(released, Task):
             self._children.forget(released)
-            client = self._clients.get(released)
-            self._obituaries.record(released, 0 if client is None else client.peer.pid, "was terminated")
+            self._obituaries.record(released, self._pid_of(released), "was terminated")
 
 
 def _client_of(channel: Channel) -> Client:

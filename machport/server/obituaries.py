@@ -27,6 +27,7 @@ class Obituaries:
         watch: call back when a pidfd hangs up, which is when its process was collected; False if it cannot be watched.
         unwatch: stop that.
         descriptors: how many the daemon may have; few of them are used here.
+        clock: seconds since the epoch.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Obituaries:
         watch: Callable[[int, Callable[[int], object]], bool],
         unwatch: Callable[[int], None],
         descriptors: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._watch = watch
         self._unwatch = unwatch
         self._by_number: dict[int, Obituary] = {}
@@ -52,7 +55,7 @@ class Obituaries:
         if number in self._by_number:
             _close(pidfd)
             return
-        obituary = self._by_number[number] = Obituary(task.label, pid, time.time(), reason=reason)
+        obituary = self._by_number[number] = Obituary(task.label, pid, self._clock(), reason=reason)
         if reason or pidfd < 0 or obituary.learn(wait_status(pidfd)):
             _close(pidfd)
         elif self._watch(pidfd, lambda _: self._hung_up(number)):

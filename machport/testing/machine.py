@@ -14,6 +14,7 @@ from typing import Final
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.traps import Batch, Payload, number_of
+from machport.carrier import hello
 from machport.kernel import tasks
 from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
@@ -24,10 +25,15 @@ from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
-from machport.server.dispatch import Answer, OpenFile, answer_parts, carry_out_mach_msg, dispatch
+from machport.server.describing import describe
+from machport.server.dispatch import Answer, OpenFile, answer_parts, carry_out_mach_msg, dispatch, forget
 from machport.server.obituaries import Obituaries
 
 _NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
+#: Stands for the answer to what has none.
+_NOTED: Final = bytes(4)
+#: Where tokens have the number of the process.
+PID: Final = 7
 #: Traps after which a port is new.
 _MAKERS: Final = frozenset((t.ALLOCATE.number, t.ALLOCATE_NAME.number, t.CONSTRUCT.number, t.REPLY_PORT.number))
 #: Stands for a descriptor where nobody has files: in a transcript that is played.
@@ -39,6 +45,7 @@ class Call:
 
     Attributes:
         task: whose it is.
+        files: how many came with it.
         payload: the trap.
         answers: its answer, or of ``receive_many`` all of them; None while it waits.
         descriptors: files that go with the answer; they stay the kernel's.
@@ -52,6 +59,7 @@ class Call:
         "batch",
         "deadline",
         "descriptors",
+        "files",
         "left",
         "number",
         "payload",
@@ -61,8 +69,9 @@ class Call:
         "waiter",
     )
 
-    def __init__(self, task: Task, payload: bytes) -> None:
+    def __init__(self, task: Task, files: int, payload: bytes) -> None:
         self.task = task
+        self.files = files
         self.payload = payload
         self.answers: list[bytes] | None = None
         self.descriptors: Sequence[int] = ()
@@ -80,10 +89,10 @@ class Event:
     """One thing that was done to the kernel.
 
     Attributes:
-        kind: "task", "claim", "trap", "expire", "interrupt", "abandon" or "end".
-        task: number of the task that did it, or to which it was done.
+        kind: "task", "child", "trap", "expire", "interrupt", "abandon", "end" or "time".
+        task: number of the task that did it, or to which it was done; 0 for the time, which is everybody's.
         call: the trap, or the call that was given up; None for the rest.
-        says: label and tokens of a new task; numbers of the unread calls of one that ends.
+        says: label and tokens of a new task; of one that ends, how, and the numbers of its unread calls; the time.
         waits: the trap was not answered at once.
         finished: calls of others that it has answered.
     """
@@ -103,7 +112,7 @@ class Machine:
     """A kernel with its services, driven by one call after the other.
 
     Attributes:
-        now: virtual time in milliseconds, which whoever drives the machine moves.
+        now: virtual time in milliseconds.
         members: every task there ever was, in the order in which they began; the service of names is not one.
         events: all that was done.
         ports: those that tasks have made, without the ports of services.
@@ -121,18 +130,36 @@ class Machine:
         self._once: dict[Port, int] = {}
         self._used: Counter[Port] = Counter()
         self._numbers: dict[Task, int] = {}
-        self._obituaries = Obituaries(lambda *_: False, lambda _: None, 0)
-        self._children = Children(self.kernel, self._obituaries, lambda *_: False, lambda _: None)
+        self._obituaries = Obituaries(lambda *_: False, lambda _: None, 0, lambda: self.now / 1000)
+        self._children = Children(self.kernel, self._obituaries, lambda *_: False, lambda _: None, self._new_ticket)
+        self._tickets = 0
         self._waiting: dict[Call, None] = {}
         self._waits = 0
         self._close = close
-        self._own_calls: Final = {
-            t.TASK_CREATE.number: lambda task, payload: self._children.create(
-                task, t.TASK_CREATE.unpack(payload)[0][0]
+        self._own_calls: Final[dict[int, Callable[[Task, bytes, Sequence[int]], Answer]]] = {
+            t.TASK_CREATE.number: lambda task, trap, files: self._children.create(
+                task, t.TASK_CREATE.unpack(trap)[0][0]
             ),
-            t.TICKET.number: lambda task, payload: self._children.ticket(task, t.TICKET.unpack(payload)[0][0]),
-            t.WATCH.number: lambda task, payload: self._children.watch(task, t.WATCH.unpack(payload)[0][0], ()),
+            t.TICKET.number: lambda task, trap, files: self._children.ticket(task, t.TICKET.unpack(trap)[0][0]),
+            t.WATCH.number: lambda task, trap, files: self._children.watch(task, t.WATCH.unpack(trap)[0][0], files),
+            t.DEPOSIT.number: lambda task, trap, files: self._children.deposit(task, *t.DEPOSIT.unpack(trap)[0]),
+            t.CLAIM.number: lambda task, trap, files: self._children.claim_right(task, _ticket(t.CLAIM, trap)),
+            t.WATCH_DEPOSIT.number: lambda task, trap, files: self._children.watch_deposit(
+                task, _ticket(t.WATCH_DEPOSIT, trap), files
+            ),
+            t.DESCRIBE.number: self._describe,
         }
+
+    def _new_ticket(self) -> bytes:
+        """The same each time that the same is done: nobody in a world guesses."""
+        self._tickets += 1
+        return self._tickets.to_bytes(hello.TICKET_SIZE, "little")
+
+    def _describe(self, task: Task, trap: bytes, files: Sequence[int]) -> Answer:
+        return describe(self.kernel, self._obituaries, task, t.DESCRIBE.unpack(trap)[0][0], self._pid_of)
+
+    def _pid_of(self, task: Task) -> int:
+        return task.tokens[PID] if task in self._numbers else 0
 
     # Tasks
 
@@ -147,7 +174,7 @@ class Machine:
         task = tasks.resolve_task(maker, name)
         self._children.forget(task)
         task.label, task.tokens = label, tokens
-        self._enter(task, Event("claim", len(self.members), says=(label, tokens, self._numbers[maker], name)))
+        self._enter(task, Event("child", len(self.members), says=(label, tokens, self._numbers[maker], name)))
         return task
 
     def _enter(self, task: Task, event: Event) -> None:
@@ -155,16 +182,17 @@ class Machine:
         self.members.append(task)
         self.events.append(event)
 
-    def end_task(self, task: Task, unread: Sequence[Call] = ()) -> None:
+    def end_task(self, task: Task, status: int | None, unread: Sequence[Call] = ()) -> None:
         """The task's process is gone: what the daemon does then, in the same order.
 
         Args:
+            status: how the process ended, as ``wait`` has it; None if the task was closed.
             unread: calls of it that were answered, and whose answers nobody has read: what they received goes back to
                 its queues.
         """
         # Once more from the oldest, because a transcript has to tell them without their order.
         unread = sorted(unread, key=lambda call: call.number)
-        event = Event("end", self._numbers[task], says=[call.number for call in unread])
+        event = Event("end", self._numbers[task], says=[status, *[call.number for call in unread]])
         own = [call for call in self._waiting if call.task is task]
         for call in own:
             assert call.waiter is not None
@@ -173,14 +201,19 @@ class Machine:
         for call in unread:
             for result in call.results:
                 take_back(self.kernel, task, result)
+        self._obituaries.record(task, self._pid_of(task), "closed its task" if status is None else "")
+        obituary = self._obituaries.of(task.number)
+        if obituary is not None and status is not None:
+            obituary.learn(status)
         if task.active:
             tasks.task_terminate(self.kernel, task)
         self._children.end_all_of(task)
         self._settle(event)
 
-    def number_of_task(self, task: Task) -> int | None:
-        """Its place in ``members``; None for the service of names."""
-        return self._numbers.get(task)
+    def pass_time(self, now: int) -> None:
+        """It is ``now`` milliseconds since the beginning."""
+        self.now = now
+        self.events.append(Event("time", 0, says=(now,)))
 
     # Traps
 
@@ -190,13 +223,16 @@ class Machine:
         Args:
             descriptors: files that go with it; they are the machine's from now on.
         """
-        call = Call(task, payload if isinstance(payload, bytes) else b"".join(payload))
+        call = Call(task, len(descriptors), payload if isinstance(payload, bytes) else b"".join(payload))
         event = Event("trap", self._numbers[task], call)
         number = number_of(call.payload)
         if number == t.MACH_MSG:
             self._begun(call, carry_out_mach_msg(self.kernel, task, call.payload))
         elif number == t.RECEIVE_MANY.number:
             self._receive_many(call)
+        elif number == t.FORGET.number:
+            forget(self.kernel, task, call.payload)
+            call.answers = [_NOTED]
         elif number == t.SEND_MANY.number:
             call.batch = Batch(call.payload)
             self._send_next(call, call.batch)
@@ -222,7 +258,9 @@ class Machine:
     def _other(self, task: Task, number: int, payload: bytes, descriptors: Sequence[int]) -> Answer:
         try:
             own = self._own_calls.get(number)
-            return dispatch(self.kernel, task, payload, descriptors) if own is None else own(task, payload)
+            if own is None:
+                return dispatch(self.kernel, task, payload, descriptors)
+            return own(task, payload, descriptors)
         except Refusal as refusal:
             return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
 
@@ -396,3 +434,7 @@ class Machine:
             if entry is not None and entry.port is port:
                 return name
         return None
+
+
+def _ticket(trap: t.Trap, payload: bytes) -> bytes:
+    return b"".join([word.to_bytes(4, "little") for word in trap.unpack(payload)[1]])

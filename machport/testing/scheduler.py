@@ -6,6 +6,7 @@ the same seed gives the same interleaving.  Time stands still while anybody can 
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from collections.abc import Callable
@@ -172,12 +173,19 @@ class Scheduler:
 
     def run(self, until: Callable[[], bool], says: Callable[[], str] = str) -> None:
         """From the test itself: let all go on, one at a time, until something is true."""
-        while not until():
-            ready = [thread for thread in self.threads if thread.ready]
-            if ready:
-                self._step(ready[0] if len(ready) == 1 else self._random.choice(ready))
-            elif not self._pass_time():
-                raise self._deadlock(says())
+        # Rights that are forgotten are given up when they are collected; in a circle, that would be at any time.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            while not until():
+                ready = [thread for thread in self.threads if thread.ready]
+                if ready:
+                    self._step(ready[0] if len(ready) == 1 else self._random.choice(ready))
+                elif not self._pass_time():
+                    raise self._deadlock(says())
+        finally:
+            if collects:
+                gc.enable()
 
     def _step(self, thread: Thread) -> None:
         if self.steps >= self._step_limit:
@@ -204,6 +212,15 @@ class Scheduler:
             raise Killed
         if not thread.done:
             self._resume(thread)
+
+    def check_alive(self) -> None:
+        """Look whether the calling thread may do anything at all.
+
+        Raises:
+            Killed: it was killed.
+        """
+        if self.running is not None:
+            self.running.check_alive()
 
     def _resume(self, thread: Thread) -> None:
         before, self.running = self.running, thread

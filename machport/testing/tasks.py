@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument
 from machport.abi.traps import Buffer, Payload
-from machport.face.blocking import SendRight, Task
+from machport.client.inheritance import InheritedRight
+from machport.face.blocking import PortSet, SendRight, Task
 from machport.face.child import Child
 from machport.face.handover import Handover
 from machport.face.rights import Right, Transfer, received_right
+from machport.face.watching import Attendant, Request, ThreadAttendant
 from machport.kernel import task as kernel
 
 if TYPE_CHECKING:
@@ -94,9 +96,27 @@ class WorldTask(Task):
         name, process = self._world.start(self, target, args, kwargs, bootstrap=bootstrap, label=None, daemon=True)
         return Child(cast(Any, process), SendRight(self, name))
 
+    def new_attendant(self) -> Attendant:
+        """A thread that takes turns receives for the watches of this task."""
+        return WorldAttendant(self, self._world)
+
     def free_reply_ports(self) -> set[int]:
         """Names of the ports that it keeps for the answers to its next calls."""
         return set(self._reply_ports)
+
+
+class WorldAttendant(ThreadAttendant):
+    """Receives what a task of a world watches for."""
+
+    def __init__(self, task: WorldTask, world: World) -> None:
+        super().__init__(task)
+        self._world = world
+
+    def begin_thread(self, receive: Callable[[PortSet], None], pset: PortSet) -> None:
+        self._world.begin_thread(f"notifications of {self.task.label}", lambda: receive(pset))
+
+    def wait(self, request: Request, timeout: float | None) -> None:
+        self._world.wait_for(request.done.is_set, f"for {request.about}", timeout)
 
 
 class Arrival:
@@ -113,8 +133,7 @@ class Arrival:
     def carry(self, value: Any) -> Any:
         """An argument with a ``Carried`` for each right in it."""
         if isinstance(value, Transfer):
-            name, kind, _ = self.handover.put(value)
-            return Carried(name, kind)
+            return Carried(self.handover.put(value))
         if isinstance(value, Right):
             value.__reduce__()
         return _within(value, self.carry)
@@ -123,16 +142,20 @@ class Arrival:
 class Carried:
     """Stands for a right until the task is there that has it."""
 
-    def __init__(self, name: int, kind: int) -> None:
-        self.name = name
-        self.kind = kind
+    def __init__(self, right: InheritedRight) -> None:
+        self.right = right
 
 
 def arrive(task: WorldTask, value: Any) -> Any:
-    """An argument with the process's rights in it."""
-    if isinstance(value, Carried):
-        return received_right(task, value.name, value.kind)
-    return _within(value, lambda inner: arrive(task, inner))
+    """An argument with the process's rights, and ends of data queues, in it."""
+    if not isinstance(value, Carried):
+        return _within(value, lambda inner: arrive(task, inner))
+    name, kind, brings_queue = value.right
+    right = received_right(task, name, kind)
+    if brings_queue:
+        assert isinstance(right, SendRight)
+        return right.open_data_queue()
+    return right
 
 
 def _within(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -1,9 +1,9 @@
 """Transcripts of a world: everything that was done to its kernel, and what came of it, in the format of ``replay``.
 
 A scenario begins with ``world NAME`` instead of ``scenario NAME`` and has any number of tasks.  An operation is a trap
-with its fields by name, or what else happens to a task: ``task`` and ``claim`` begin one, ``end`` ends it, and
-``expire``, ``interrupt`` and ``abandon`` give up a call that waits.  Such a call has a number, ``w3``, by which a later
-result tells that it was finished.  Bytes are hexadecimal.
+with its fields by name, or what else happens: ``task`` and ``child`` begin a task, ``end`` ends it, ``expire``,
+``interrupt`` and ``abandon`` give up a call that waits, and ``time`` passes, in milliseconds.  A call that waits has a
+number, ``w3``, by which a later result tells that it was finished.  Bytes are hexadecimal.
 """
 
 from __future__ import annotations
@@ -44,15 +44,19 @@ def lines(name: str, events: Sequence[Event]) -> list[str]:
 def _operation(event: Event) -> str:
     if event.kind == "trap":
         assert event.call is not None
-        return _trap(event.call.payload)
+        files = f" files={event.call.files}" if event.call.files else ""
+        return _trap(event.call.payload) + files
     if event.kind == "task":
         label, tokens = event.says
         return f"task {_text(label)} {_list(tokens)}"
-    if event.kind == "claim":
+    if event.kind == "child":
         label, tokens, maker, name = event.says
-        return f"claim {_text(label)} {_list(tokens)} t{maker} {name:#x}"
+        return f"child {_text(label)} {_list(tokens)} t{maker} {name:#x}"
+    if event.kind == "time":
+        return f"time {event.says[0]}"
     if event.kind == "end":
-        return " ".join(["end", *[f"w{number}" for number in event.says]])
+        status, *unread = event.says
+        return " ".join(["end", "closed" if status is None else f"{status:#x}", *[f"w{number}" for number in unread]])
     assert event.call is not None
     return f"{event.kind} w{event.call.number}"
 
@@ -159,7 +163,7 @@ class Player:
 
     def _perform(self, step: Step) -> None:
         machine, words = self.machine, step.arguments
-        if step.operation in ("task", "claim"):
+        if step.operation in ("task", "child"):
             if step.task != len(machine.members):
                 raise ValueError(f"the next task is t{len(machine.members)}")
             label, tokens = unquote(words[0]), _numbers(words[1])
@@ -168,9 +172,13 @@ class Player:
             else:
                 machine.claim(machine.members[int(words[2][1:])], int(words[3], 0), label, tokens)
             return
+        if step.operation == "time":
+            machine.pass_time(int(words[0]))
+            return
         task = machine.members[step.task]
         if step.operation == "end":
-            machine.end_task(task, [self._call(word) for word in words])
+            status = None if words[0] == "closed" else int(words[0], 0)
+            machine.end_task(task, status, [self._call(word) for word in words[1:]])
         elif step.operation in ("expire", "interrupt", "abandon"):
             give_up: Callable[[Call], None] = getattr(machine, step.operation)
             give_up(self._call(words[0]))
@@ -181,21 +189,21 @@ class Player:
         return self._calls[int(word.removeprefix("w"))]
 
     def _trap(self, task: Task, name: str, fields: dict[str, str]) -> None:
+        files = [NO_FILE] * int(fields.get("files", "0"))
         if name == "mach_msg":
             option, rcv_limit, rcv_name, timeout_ms = [int(fields[field], 0) for field in _MSG_FIELDS]
             (message,) = _parts(fields["message"])
             memory = _parts(fields["memory"]) if "memory" in fields else []
             msg = t.MsgTrap(option, message or b"", memory, rcv_limit, rcv_name, timeout_ms)
-            self.machine.trap(task, msg.pack())
+            self.machine.trap(task, msg.pack(), files)
         elif name == "send_many":
             given = fields["messages"]
             parts = [] if given == "none" else _parts(given)
-            self.machine.trap(task, t.pack_send_many([part or b"" for part in parts]))
+            self.machine.trap(task, t.pack_send_many([part or b"" for part in parts]), files)
         else:
             trap = _BY_CALL[name]
             arguments = [int(fields[field], 0) for field in trap.fields if field != "words"]
             words = _numbers(fields["words"]) if "words" in fields else ()
-            files = [NO_FILE] if trap is t.FILEPORT_MAKEPORT else []
             self.machine.trap(task, trap.pack(*arguments, words=words), files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from machport.kernel.space import Entry
 from machport.kernel.task import Task as KernelTask
 from machport.testing import invariants, transcript
 from machport.testing.errors import BrokenInvariant, Leak
-from machport.testing.machine import Call, Machine
+from machport.testing.machine import PID, Call, Machine
 from machport.testing.places import Place, user_line
 from machport.testing.scheduler import Scheduler, Thread
 from machport.testing.tasks import Arrival, WorldTask, arrive, giver
@@ -92,7 +93,7 @@ class Process:
     @property
     def pid(self) -> int:
         """Its number, as messages have it that it sends."""
-        return self.task.kernel_task.tokens[_PID]
+        return self.task.kernel_task.tokens[PID]
 
     @property
     def exitcode(self) -> int | None:
@@ -112,6 +113,10 @@ class Process:
         """End it here and now, as SIGKILL does; nothing happens if it has ended."""
         self._world.kill(self)
 
+    def terminate(self) -> None:
+        """The same by SIGTERM."""
+        self._world.kill(self, signal.SIGTERM)
+
     def join(self, timeout: float | None = None) -> int | None:
         """Let processes run until this one has ended; its exit code, None if it has not in ``timeout`` seconds."""
         self._world.wait_for(lambda: self._exitcode is not None, f"for the end of {self.label}", timeout)
@@ -124,10 +129,6 @@ class Process:
     def __repr__(self) -> str:
         state = "runs" if self._exitcode is None else f"ended with {self._exitcode}"
         return f"<Process {self.label}, step {self.steps}, {state}>"
-
-
-#: Where tokens have the process's number.
-_PID: Final = 7
 
 
 class World(Closing):
@@ -147,6 +148,8 @@ class World(Closing):
         self._owners: dict[KernelTask, Thread | None] = {}
         self._ended: set[KernelTask] = set()
         self._calls: dict[Thread | None, Call] = {}
+        #: Threads that receive for watches, and whose they are; None for the test's own.
+        self._helped: dict[Thread, Thread | None] = {}
         self._forgotten: deque[tuple[KernelTask, int, int]] = deque()
         self._timers: list[int] = []
         self._crashes: dict[str, int] = {}
@@ -241,10 +244,10 @@ class World(Closing):
             calls.mach_port_deallocate(maker.name, child)
             raise
         label = label or str(getattr(function, "__name__", type(function).__name__))
-        # A name of its own for each, by which it can be told to crash.
-        same = [process.label for process in self.processes if process.label.partition("#")[0] == label]
-        label = f"{label}#{len(same) + 1}" if same else label
         kernel_task = self.machine.claim(maker.kernel_task, child, self._numbered(label), self._tokens())
+        # A name of its own for each, by which it can be told to crash.
+        same = [process for process in self.processes if process.label.partition("#")[0] == label]
+        label = f"{label}#{len(same) + 1}" if same else label
         arrival.handover.done()
         process = self._new_process(function, carried, kernel_task, label, daemon)
         return child, process
@@ -264,7 +267,7 @@ class World(Closing):
             finally:
                 if not thread.dead:
                     process.ended(exitcode)
-                    self._end_tasks_of(thread, ())
+                    self._end_tasks_of(thread, exitcode << 8 & 0xFFFF, ())
 
         thread = self._scheduler.add(label, body, daemon)
         thread.crash_at = self._crashes.get(label, 0)
@@ -272,6 +275,11 @@ class World(Closing):
         process = Process(self, thread, task)
         self.processes.append(process)
         return process
+
+    def begin_thread(self, label: str, body: Callable[[], object]) -> None:
+        """One more thread of the calling process, or of the test itself, for which nobody waits."""
+        running = self._scheduler.running
+        self._helped[self._scheduler.add(label, body, daemon=True)] = running
 
     # What tasks do
 
@@ -288,14 +296,15 @@ class World(Closing):
             self._places[port] = user_line()
         if call.answers is None:
             self._wait_for_call(call)
-        assert call.answers is not None
+        if not call.answers:
+            raise DeadTask("the task was closed, or its process has ended", task=task.label)
         return call.answers, [os.dup(descriptor) for descriptor in call.descriptors]
 
     def _check_task(self, task: KernelTask) -> None:
         running = self._scheduler.running
         if not self.lives(task):
             raise DeadTask("the task was closed, or its process has ended", task=task.label)
-        if running is not None and self._owners[task] is not running:
+        if running is not None and self._owners[task] is not self._helped.get(running, running):
             raise InvalidArgument(
                 f"process {running.label} uses a right of task {task.label}; give it right.move() or right.copy(), as "
                 "an argument or in a message",
@@ -327,16 +336,8 @@ class World(Closing):
     def _give_up_forgotten(self) -> None:
         while self._forgotten:
             task, name, kind = self._forgotten.popleft()
-            if not self.lives(task):
-                continue
-            answers = self.machine.trap(task, t.TASK_SELF.pack()).answers
-            assert answers is not None
-            (own,), _ = t.TASK_SELF.unpack_answer(answers[0])
-            if kind in (c.MACH_PORT_RIGHT_RECEIVE, c.MACH_PORT_RIGHT_PORT_SET):
-                self.machine.trap(task, t.MOD_REFS.pack(own, name, kind, -1))
-            else:
-                self.machine.trap(task, t.DEALLOCATE.pack(own, name))
-            self.machine.trap(task, t.DEALLOCATE.pack(own, own))
+            if self.lives(task):
+                self.machine.trap(task, t.FORGET.pack(words=[name, kind]))
 
     def lives(self, task: KernelTask) -> bool:
         """Whether a task has not ended with its process."""
@@ -350,46 +351,50 @@ class World(Closing):
         Its rights die in order, a receive right with a port-destroyed request goes there with its queue, and whoever
         waits for an answer is told that none comes.
         """
-        self.end(self._own(task).kernel_task)
+        own = self._own(task)
+        for process in self.processes:
+            if process.task is own:
+                self.kill(process)
+        self.end(own.kernel_task, signal.SIGKILL)
 
     def _own(self, task: AnyTask) -> WorldTask:
         if not isinstance(task, WorldTask) or task.kernel_task not in self._tasks:
             raise InvalidArgument(f"{task!r} is not of this world")
         return task
 
-    def end(self, task: KernelTask) -> None:
-        """A task ends; with the process whose own it is."""
-        for process in self.processes:
-            if process.task.kernel_task is task and process.thread is not self._scheduler.running:
-                self.kill(process)
-        self._end_task(task, ())
+    def end(self, task: KernelTask, status: int | None = None) -> None:
+        """A task ends, because it was closed unless ``status`` says how its process ended."""
+        self._scheduler.check_alive()
+        self._end_task(task, status, ())
 
-    def _end_task(self, task: KernelTask, unread: Sequence[Call]) -> None:
+    def _end_task(self, task: KernelTask, status: int | None, unread: Sequence[Call]) -> None:
         if self.lives(task):
             self._ended.add(task)
-            self.machine.end_task(task, unread)
+            self.machine.end_task(task, status, unread)
 
-    def kill(self, process: Process) -> None:
-        """End a process here and now: nothing more of it runs but what unwinds its thread.
+    def kill(self, process: Process, number: int = signal.SIGKILL) -> None:
+        """End a process here and now: nothing more of it runs but what unwinds its threads.
 
         A message that was handed to it and that it had not read is in its queue again.
         """
-        thread = process.thread
-        running = self._scheduler.running
-        if running is not None:
-            running.check_alive()
-        if thread.done:
+        self._scheduler.check_alive()
+        if process.thread.done:
             return
-        process.ended(-9)
-        thread.dead = True
-        call = self._calls.get(thread)
-        self._end_tasks_of(thread, [call] if call is not None and call.answers is not None else ())
-        self._scheduler.unwind(thread)
+        process.ended(-number)
+        threads = [*[helper for helper, helped in self._helped.items() if helped is process.thread], process.thread]
+        calls = [self._calls[thread] for thread in threads if thread in self._calls]
+        for thread in threads:
+            thread.dead = True
+        self._end_tasks_of(process.thread, number, [call for call in calls if call.answers is not None])
+        # The caller's own thread is the last, because it does not come back.
+        running = self._scheduler.running
+        for thread in sorted(threads, key=lambda thread: thread is running):
+            self._scheduler.unwind(thread)
 
-    def _end_tasks_of(self, thread: Thread, unread: Sequence[Call]) -> None:
+    def _end_tasks_of(self, thread: Thread, status: int, unread: Sequence[Call]) -> None:
         for task, owner in list(self._owners.items()):
             if owner is thread:
-                self._end_task(task, [call for call in unread if call.task is task])
+                self._end_task(task, status, [call for call in unread if call.task is task])
 
     def _crash(self, thread: Thread) -> None:
         for process in self.processes:
@@ -437,7 +442,7 @@ class World(Closing):
         moments = [*self._timers, *([] if call is None or call.deadline is None else [call.deadline])]
         if not moments:
             return False
-        self.machine.now = max(self.machine.now, min(moments))
+        self.machine.pass_time(max(self.machine.now, min(moments)))
         if call is not None and call.deadline is not None and call.deadline <= self.machine.now:
             self.machine.expire(call)
         return True
@@ -491,8 +496,9 @@ class World(Closing):
         kobject = port.kobject
         if kobject is not None:
             return f"task {kobject.label}" if isinstance(kobject, KernelTask) else "an open file"
-        if port in self._labels:
-            return repr(self._labels[port])
+        label = self._labels.get(port, port.label)
+        if label:
+            return repr(label)
         service = self.machine.service_of(port)
         if service is not None:
             return f"the service {service!r}"
@@ -523,7 +529,7 @@ class World(Closing):
             return f"in send for room in the queue of {self._describe(port)}, {self._receiver(port)}"
         entry = call.task.space.lookup(waiter.rcv_name)
         assert entry is not None
-        if waiter.option & c.MACH_SEND_MSG and entry.port is not None and entry.port not in self._labels:
+        if waiter.option & c.MACH_SEND_MSG and entry.port is not None:
             asked = call.task.space.lookup(_destination(call.payload))
             if asked is not None and asked.port is not None:
                 return f"in call for the answer of {self._describe(asked.port)}, {self._receiver(asked.port)}"
@@ -596,7 +602,9 @@ class World(Closing):
         self._last = len(self.machine.events)
         self.end_processes()
         for task in self.machine.members:
-            self._end_task(task, ())
+            self._end_task(task, None, ())
+        for thread in self._scheduler.threads:
+            self._scheduler.unwind(thread)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.close()

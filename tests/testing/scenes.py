@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 import machport
+from machport import mach
 
 #: Seconds for what does come.
 PATIENCE = 30.0
@@ -187,6 +188,73 @@ def services_and_files(log: Log) -> None:
     log.names()
 
 
+def what_is_known(log: Log) -> None:
+    """Labels, holders, and how those ended who held a port."""
+    task = log.task
+
+    def describe(right: machport.Right) -> None:
+        known = task.calls.describe(right.name)
+        end = known.obituary
+        log.note(known.type, known.urefs, known.label, known.holder, known.is_dead, known.unreceived)
+        if end is not None:
+            log.note(end.label, end.status, end.reason)
+
+    for how in ("kill", "terminate", "close"):
+        port, answers, ready = task.allocate(), task.allocate(), task.allocate()
+        task.calls.port_label(port.name, "jobs")
+        right = port.make_send()
+        describe(right)
+        with task.spawn(take_and_wait, port.move(), ready.make_send().move(), 1) as child:
+            for _ in range(2):
+                right.send(b"", reply_to=answers)
+            log.message(ready)
+            describe(right)
+            if how != "close":
+                getattr(child, how)()
+                log.note(child.join(PATIENCE), child.death is not None and child.death.signal)
+        for _ in range(2):
+            log.message(answers)
+            describe(answers)
+        describe(right)
+    log.attempt(lambda: task.calls.port_label(right.name, "not a receiver"))
+    log.attempt(lambda: task.calls.port_label(answers.name, "x" * 65))
+
+
+def watches(log: Log) -> None:
+    task = log.task
+    port, other = task.allocate(), task.allocate()
+    right, told = port.make_send(), list[str]()
+    watch = right.on_dead_name(lambda notice: told.append(type(notice).__name__))
+    log.attempt(watch.result)
+    with task.spawn(hold, other.make_send().move(), port.move()) as child:
+        log.message(other)
+        log.attempt(lambda: right.dead(timeout=0.01))
+        senders = other.on_no_senders()
+        child.kill()
+        log.note(type(watch.wait(PATIENCE)).__name__, type(right.dead(PATIENCE)).__name__)
+        log.note(type(senders.wait(PATIENCE)).__name__, senders.done)
+    log.note(told)
+    with other.make_send() as again:
+        log.attempt(lambda: again.dead(timeout=0))
+        given_up = again.on_dead_name()
+        other.close()
+    with given_up:
+        log.note(type(given_up.wait(PATIENCE)).__name__)
+
+
+def rights_with_tickets(log: Log) -> None:
+    task, calls = log.task, log.task.calls
+    port = task.allocate()
+    ticket = calls.deposit(port.make_send().name, mach.MACH_MSG_TYPE_COPY_SEND)
+    log.note(len(ticket), calls.claim(ticket)[1])
+    log.attempt(lambda: calls.claim(ticket))
+    with open(os.devnull) as file:
+        log.attempt(lambda: calls.watch_deposit(ticket, file.fileno()))
+        log.attempt(lambda: calls.watch_deposit(calls.deposit(port.name, 20), file.fileno()))
+    log.attempt(lambda: calls.deposit(0x7777, 20))
+    log.names()
+
+
 SCENES: list[Callable[[Log], None]] = [
     killed_server,
     requests_die_with_their_server,
@@ -194,4 +262,7 @@ SCENES: list[Callable[[Log], None]] = [
     a_child_that_ends,
     refusals,
     services_and_files,
+    what_is_known,
+    watches,
+    rights_with_tickets,
 ]

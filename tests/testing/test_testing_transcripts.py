@@ -53,6 +53,10 @@ def everything(world: testing.World) -> None:
     reader = world.process(small_receive, service.move())
     reader.join(timeout=1)
     other.calls.mach_ports_register(other.name, [])
+    task.calls.port_label(small.name, "small")
+    assert task.calls.describe(tight.name).label == "small"
+    task.calls.forget(task.allocate().name, mach.MACH_PORT_RIGHT_RECEIVE)
+    task.calls.claim(task.calls.deposit(tight.name, mach.MACH_MSG_TYPE_COPY_SEND))
     unreadable = MsgTrap(mach.MACH_SEND_MSG, mach_message(tight.name), [None])
     assert task.calls.mach_msg(unreadable).code == mach.MACH_SEND_INVALID_MEMORY
     with task.look_up("org.example.service") as to:
@@ -109,10 +113,19 @@ def test_everything_that_may_happen_is_in_the_record() -> None:
     """Each kind of event, and each form of a trap."""
     world = testing.run(everything)
     assert {event.kind for event in world.machine.events} == {
-        "task", "claim", "trap", "expire", "interrupt", "abandon", "end"
+        "task", "child", "trap", "expire", "interrupt", "abandon", "end", "time"
     }  # fmt: skip
     text = "\n".join(world.transcript())
-    for part in ("= waits w", "memory=666172,empty", "memory=unreadable", "| w", "messages=", "words=none", "end w"):
+    for part in (
+        "= waits w",
+        "memory=666172,empty",
+        "memory=unreadable",
+        "| w",
+        "messages=",
+        "words=none",
+        "end 0x9 w",
+        "forget",
+    ):
         assert part in text, part
 
 
@@ -189,8 +202,8 @@ def test_a_transcript_of_a_real_kernel_is_none_of_a_world(tmp_path: Path) -> Non
     [
         "task",
         "task late 0x0",
-        "claim x 0x0 t9 0x1",
-        "claim x 0x0 t0 0x12345",
+        "child x 0x0 t9 0x1",
+        "child x 0x0 t0 0x12345",
         "expire w9",
         "mach_msg option=0x1",
         "mach_msg option=0x1 rcv_limit=0x0 rcv_name=0x0 timeout_ms=0x0 message=xyz",
@@ -206,4 +219,4 @@ def test_an_operation_that_is_not_of_the_format_is_refused_with_its_line(operati
     player.perform(Step(1, 0, "task", ["main", "0x0,0x0,0x0,0x0,0x0,0x0,0x0,0x1,0x0,0x0"], []))
     name, *arguments = operation.split()
     with pytest.raises(TranscriptError, match=r"line 17: .*expected other arguments"):
-        player.perform(Step(17, 1 if name == "claim" else 0, name, arguments, []))
+        player.perform(Step(17, 1 if name == "child" else 0, name, arguments, []))

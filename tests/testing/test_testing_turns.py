@@ -392,6 +392,66 @@ def test_a_waiting_call_is_interrupted(world: testing.World) -> None:
     assert caught == [mach.MACH_RCV_INTERRUPTED]
 
 
+# Watches
+
+
+def test_a_process_watches_and_its_thread_ends_with_it(world: testing.World, task: machport.Task) -> None:
+    log: Log = []
+    port = task.allocate()
+
+    def watch(right: machport.SendRight) -> None:
+        right.on_dead_name(lambda notice: log.append(type(notice).__name__))
+        log.append("watches")
+        right.dead(timeout=100)
+        right.task.allocate().receive()
+
+    right = port.make_send()
+    first, second = world.process(watch, right.copy()), world.process(watch, right.move())
+    first.join(timeout=1)
+    assert log == ["watches", "watches"]
+    first.kill()
+    port.close()
+    second.join(timeout=1)
+    assert log[2:] == ["DeadNameNotification"]
+    second.kill()
+    assert [thread.done for thread in world._scheduler.threads] == [True] * 4
+
+
+def test_a_wait_ends_when_its_task_is_closed(world: testing.World) -> None:
+    closed: Log = []
+
+    def wait() -> None:
+        try:
+            machport.task_self().allocate().receive()
+        except machport.DeadTask as error:
+            closed.append(error.says)
+
+    process = world.process(wait)
+    process.join(timeout=1)
+    process.task.close()
+    world.run()
+    assert closed == ["the task was closed, or its process has ended"]
+    with pytest.raises(machport.InvalidArgument, match="not of this world"), testing.World() as other:
+        world.abandon(other.task())
+
+
+def test_an_abandoned_process_is_killed(world: testing.World) -> None:
+    process = world.process(world.sleep, 10)
+    process.join(timeout=1)
+    world.abandon(process.task)
+    assert process.exitcode == -9
+
+
+def test_the_end_of_a_data_queue_is_given_to_a_process(world: testing.World, task: machport.Task) -> None:
+    def produce(queue: machport.DataQueue) -> None:
+        with queue:
+            queue.enqueue(b"entry", timeout=0)
+
+    with machport.DataQueue(4096) as queue:
+        task.spawn(produce, queue.move_producer()).join()
+        assert queue.dequeue(timeout=0) == b"entry"
+
+
 # Crashes
 
 
