@@ -45,8 +45,8 @@ def work(service: machport.SendRight, log: list[str], name: str) -> None:
 
 
 def hold(service: machport.SendRight, world: testing.World) -> None:
-    service.call()
-    world.sleep(3600)
+    with service.call():
+        world.sleep(3600)
 
 
 def begin(world: testing.World, log: list[str]) -> None:

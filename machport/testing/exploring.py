@@ -23,8 +23,8 @@ _SHOWN: Final = 200
 def run(scenario: Scenario, *, seed: int = 0, crash: Crash | None = None, step_limit: int = STEP_LIMIT) -> World:
     """Let a scenario happen in one world, to its end; the world, which is closed by then.
 
-    ``scenario(world)`` begins processes, and may run the world itself to look at what came of it; what it has not run
-    is run afterwards, and the kernel's invariants are checked.
+    ``scenario(world)`` begins processes, runs the world and looks at what came of it.  What it has not run is run
+    afterwards, when the rights in its variables have been forgotten.  Then the kernel's invariants are checked.
 
     Args:
         crash: label of a process, and the step before which it is killed.

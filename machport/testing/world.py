@@ -330,7 +330,7 @@ class World(Closing):
                 return
 
     def forget(self, task: KernelTask, name: int, kind: int) -> None:
-        """A task gives up a right whose object was collected: before the next trap, whoever makes that."""
+        """A task gives up a right whose object was collected: before the next trap of anybody, or when all wait."""
         self._forgotten.append((task, name, kind))
 
     def _give_up_forgotten(self) -> None:
@@ -420,10 +420,9 @@ class World(Closing):
 
     def sleep(self, seconds: float) -> None:
         """Let virtual time pass for the caller, and others go on."""
-        over: list[bool] = []
         end = self.machine.now + round(seconds * 1000)
         self._timers.append(end)
-        self._scheduler.wait(lambda: bool(over) or self.machine.now >= end, lambda: f"for {seconds} s to pass")
+        self._scheduler.wait(lambda: self.machine.now >= end, lambda: f"for {seconds} s to pass")
 
     def wait_for(self, until: Callable[[], bool], says: str, timeout: float | None = None) -> None:
         """Let others go on until something is true, or until ``timeout`` seconds have passed."""
@@ -437,6 +436,9 @@ class World(Closing):
 
     def _pass_time(self) -> bool:
         """Everybody waits: it becomes the next moment for which somebody does."""
+        if self._forgotten:
+            self._give_up_forgotten()
+            return True
         call = self.machine.next_deadline()
         self._timers = [timer for timer in self._timers if timer > self.machine.now]
         moments = [*self._timers, *([] if call is None or call.deadline is None else [call.deadline])]
@@ -548,6 +550,7 @@ class World(Closing):
 
     def leaks(self) -> list[Held]:
         """What tasks hold that have not ended, without their rights to themselves and ports for their next answers."""
+        self._give_up_forgotten()
         held = []
         for kernel_task, task in self._tasks.items():
             if self.lives(kernel_task) and task is not self._root:

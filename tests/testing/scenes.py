@@ -245,7 +245,8 @@ def watches(log: Log) -> None:
 def rights_with_tickets(log: Log) -> None:
     task, calls = log.task, log.task.calls
     port = task.allocate()
-    ticket = calls.deposit(port.make_send().name, mach.MACH_MSG_TYPE_COPY_SEND)
+    right = port.make_send()
+    ticket = calls.deposit(right.name, mach.MACH_MSG_TYPE_COPY_SEND)
     log.note(len(ticket), calls.claim(ticket)[1])
     log.attempt(lambda: calls.claim(ticket))
     with open(os.devnull) as file:

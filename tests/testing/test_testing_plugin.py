@@ -61,8 +61,10 @@ def test_the_option_is_before_the_markers(run: pytest.Pytester) -> None:
 
 def test_what_a_task_still_holds_is_an_error_at_the_end(run: pytest.Pytester) -> None:
     source = """
+        kept = []
+
         def test_leak(machport_world):
-            machport_world.task("holder").allocate()
+            kept.append(machport_world.task("holder").allocate())
 
         def test_closed(machport_world):
             with machport_world.task("holder") as task:
@@ -80,14 +82,17 @@ def test_what_a_task_still_holds_is_an_error_at_the_end(run: pytest.Pytester) ->
                     machport_world.process(serve, port.move(), daemon=True)
                     right.call()
 
+        def test_what_is_forgotten_is_given_up(machport_world):
+            port = machport_world.task("forgetful").allocate()
+
         def test_failure_is_not_followed_by_leaks(machport_world):
-            machport_world.task("holder").allocate()
+            kept.append(machport_world.task("holder").allocate())
             assert 0
     """
     result = passed(run, source)
-    result.assert_outcomes(passed=3, errors=1, failed=1)
+    result.assert_outcomes(passed=4, errors=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["*holder* holds receive right 0x203: the port allocated at *test_what*:2 in test_leak"]
+        ["*holder* holds receive right 0x203: the port allocated at *test_what*:4 in test_leak"]
     )
 
 
@@ -117,8 +122,8 @@ def test_a_daemon_and_a_task_for_each_test(run: pytest.Pytester) -> None:
 
         def test_task(machport_daemon, machport_task):
             assert os.environ["MACHPORT_SOCKET"] == str(machport_daemon.path) == str(machport_task.path)
-            port = machport_task.allocate()
-            machport.task_self().register("org.example.port", machport.task_self().allocate().make_send())
+            port = machport.task_self().allocate()
+            machport.task_self().register("org.example.port", port.make_send())
             machport_task.look_up("org.example.port").send(b"")
             seen.append((machport_daemon, machport_task))
 

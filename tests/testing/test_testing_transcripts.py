@@ -90,6 +90,7 @@ def work(world: testing.World) -> None:
     service = jobs.make_send()
     world.process(supervisor, jobs.move(), done.make_send().move(), 3, daemon=True)
     world.process(customer, service.move(), [b"a", b"b"], list[bytes]())
+    world.run()
 
 
 @pytest.mark.parametrize("scenario", [everything, leases, work])

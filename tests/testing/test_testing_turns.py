@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -390,6 +391,32 @@ def test_a_waiting_call_is_interrupted(world: testing.World) -> None:
     task.calls.thread_abort(1)
     world.run()
     assert caught == [mach.MACH_RCV_INTERRUPTED]
+
+
+# Rights that are forgotten
+
+
+def test_a_right_that_is_forgotten_is_given_up_while_all_wait(world: testing.World, task: machport.Task) -> None:
+    """In the process that forgets it, and in the test."""
+    port = task.allocate()
+    port.request_no_senders(port, sync=1)
+
+    def forget(rights: list[machport.SendRight]) -> None:
+        rights.clear()
+        world.sleep(10)
+
+    world.process(forget, [port.make_send().move()])
+    assert isinstance(port.receive(timeout=5), machport.NoSendersNotification)
+    assert world.now == 0
+
+
+def test_nothing_is_collected_while_processes_take_turns(world: testing.World) -> None:
+    """What is in a circle would be given up at any time."""
+    seen: Log = []
+    world.process(lambda: seen.append(gc.isenabled()), label="look")
+    world.run()
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 # Watches
