@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +169,23 @@ def test_a_protocol_that_stops_early_or_goes_on_is_told(tmp_path: Path) -> None:
     testing.run(short).record(path)
     with pytest.raises(testing.Divergence, match=r"now   > t0 mach_port_insert_right"):
         testing.replay(path, longer)
+
+
+def test_another_interpreter_does_the_same(tmp_path: Path) -> None:
+    """Nothing hangs on addresses or on how strings are hashed."""
+    source = """
+import sys
+from machport import testing
+from test_testing_transcripts import leases
+testing.run(leases, seed=9, crash=("lease_client#2", 5)).record(sys.argv[1])
+"""
+    written = set()
+    for number in ("1", "2", "3"):
+        path = tmp_path / number
+        environment = {**os.environ, "PYTHONHASHSEED": number, "PYTHONPATH": str(Path(__file__).parent)}
+        subprocess.run([sys.executable, "-c", source, str(path)], env=environment, check=True, timeout=60)
+        written.add(path.read_text())
+    assert len(written) == 1
 
 
 def test_a_record_is_the_same_before_and_after_the_end_of_its_world(tmp_path: Path) -> None:
