@@ -107,6 +107,8 @@ __all__ = [
     "PeerDied",
     "PeerFault",
     "PeerGone",
+    "PoolBroken",
+    "PoolShutDown",
     "PortDeletedNotification",
     "PortDestroyedNotification",
     "PortSet",
@@ -131,6 +133,8 @@ __all__ = [
     "UnknownRoutine",
     "VersionMismatch",
     "Watch",
+    "WorkerDied",
+    "WorkerPool",
     "aio",
     "current_call",
     "deadline",
@@ -152,6 +156,8 @@ if TYPE_CHECKING:
     from machport.interfaces.deadlines import Call, current_call, deadline
     from machport.interfaces.declaring import interface, oneway
     from machport.interfaces.serving import serve
+    from machport.pool.errors import PoolBroken, PoolShutDown, WorkerDied
+    from machport.pool.executor import WorkerPool
 
 #: Modules that not every program needs, and what is exported from each.
 _LATER = {
@@ -169,6 +175,24 @@ _LATER = {
 is_compiled = form.is_compiled
 
 
+#: What not every program needs, and the module that has it.
+_LATER = {
+    "Call": "machport.interfaces.deadlines",
+    "Child": "machport.face.child",
+    "DataQueue": "machport.face.dataqueue",
+    "PoolBroken": "machport.pool.errors",
+    "PoolShutDown": "machport.pool.errors",
+    "WorkerDied": "machport.pool.errors",
+    "WorkerPool": "machport.pool.executor",
+    "current_call": "machport.interfaces.deadlines",
+    "deadline": "machport.interfaces.deadlines",
+    "interface": "machport.interfaces.declaring",
+    "oneway": "machport.interfaces.declaring",
+    "proxy": "machport.interfaces.calling",
+    "serve": "machport.interfaces.serving",
+}
+
+
 def __getattr__(name: str) -> object:
     """What not every program needs is imported at its first use."""
     if name == "aio":
@@ -176,6 +200,10 @@ def __getattr__(name: str) -> object:
     if name in _LATER:
         thing = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
         return thing
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

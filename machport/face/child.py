@@ -102,6 +102,11 @@ class Child(Closing):
         return self._process.pid
 
     @property
+    def name(self) -> str:
+        """What it is called: its function, or its program."""
+        return self._process.name
+
+    @property
     def exitcode(self) -> int | None:
         """What it exited with, minus the signal if one killed it; None while it runs."""
         return self._process.exitcode
