@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -51,8 +50,7 @@ def say_and_wait(out: machport.SendRight, port: machport.ReceiveRight) -> bytes:
 
 def say_and_spin(out: machport.SendRight, number: int) -> int:
     """Tell that the call has begun, and let a little time go."""
-    with contextlib.suppress(machport.DeadPort):
-        say(out)
+    say(out)
     spin(0.002)
     return number
 

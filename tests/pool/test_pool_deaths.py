@@ -204,7 +204,6 @@ def test_workers_killed_at_random_lose_only_what_they_had_received(task: machpor
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
-        out.close()
         lost = 0
         for number, future in enumerate(futures):
             error = future.exception(PATIENCE)

@@ -38,6 +38,11 @@ grandchildren would inherit rights: False
 DeadNameNotification
 was killed by SIGTERM
 """,
+    "worker_pool.py": """\
+lost, and how: was killed by SIGKILL
+0 1 4 9 16 25 36 49 64 81
+and the pool goes on: 144
+""",
     "fan_in.py": "killed True ['done', 'done', 'done'] [2000, 2000, 2000]\n",
     "camera.py": """\
 viewer: no frame comes any more; its process was killed by SIGKILL
