@@ -200,10 +200,6 @@ def __getattr__(name: str) -> object:
     if name in _LATER:
         thing = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
         return thing
-    if name in _LATER:
-        import importlib
-
-        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
