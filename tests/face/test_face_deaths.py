@@ -20,6 +20,7 @@ def served(task: machport.Task, client: Client, label: str = "jobs") -> machport
     port = task.allocate(label=label)
     send = port.make_send()
     client.give("port", port.move())
+    client.do("ports = [*globals().get('ports', []), port]")
     return send
 
 
@@ -64,7 +65,7 @@ def test_a_server_that_died_with_the_request_is_named_and_it_is_not_safe_to_ask_
 ) -> None:
     client = new_client("worker")
     send = served(task, client)
-    client.begin("port.receive(); os.kill(os.getpid(), signal.SIGKILL)")
+    client.begin("kept = port.receive(); os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(machport.ServerDied) as caught:
         send.call(b"work", timeout=PATIENCE)
     client.wait()
@@ -133,7 +134,7 @@ def test_whoever_had_the_request_is_blamed_though_another_was_asked(task: machpo
     send = served(task, front)
     inner = served(task, worker, "inner")
     front.give("inner", inner.move())
-    worker.begin("port.receive(); die()")
+    worker.begin("kept = port.receive(); die()")
     front.begin("inner.send(rights=[port.receive().reply_right.move()])")
     with pytest.raises(machport.ServerDied) as caught:
         send.call(b"work", timeout=PATIENCE)

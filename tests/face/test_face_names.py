@@ -98,7 +98,7 @@ def test_every_function_of_the_data_queue_is_there(name: str) -> None:
 
 def test_every_exception_is_of_one_base_and_a_builtin_kind() -> None:
     blames = {machport.MachError, machport.Misuse, machport.PeerGone, machport.NotNow}
-    blames |= {machport.DaemonGone, machport.Bug}
+    blames |= {machport.PeerFault, machport.DaemonGone, machport.Bug}
     for name in machport.__all__:
         thing = getattr(machport, name)
         if inspect.isclass(thing) and issubclass(thing, Exception):
