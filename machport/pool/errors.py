@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from machport.abi import constants as c
-from machport.abi.errors import MachError
+from machport.abi.errors import MachError, Misuse, PeerGone
 from machport.peer.death import Death
 
 
-class _Died(MachError):
-    """An error that may have the end of a process as its reason.
-
-    Attributes:
-        death: how the process ended, with ``pid``, ``signal`` and ``exit_code``; None if none did.
-        retry_safe: whether it is certain that no part of the call was carried out.
-    """
-
-    death: Death | None = None
-    retry_safe: bool = False
-
-    def _sentence(self) -> str:
-        return self.says if self.death is None else f"{self.says}: {self.death}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.says, self.death, self.retry_safe)
-
-
-class WorkerDied(_Died, ChildProcessError):
+class WorkerDied(PeerGone, ChildProcessError):
     """The worker that had received this call ended before it answered; the call may have been carried out in part.
 
     Other calls, and the pool, go on.
@@ -39,9 +21,11 @@ class WorkerDied(_Died, ChildProcessError):
     """
 
     default_code: ClassVar[int] = c.MIG_SERVER_DIED
+    advice = "submit it again if it may be done twice, or if retry_safe is True"
+    retry_safe: bool = False
 
 
-class PoolBroken(_Died, BrokenProcessPool):
+class PoolBroken(PeerGone, BrokenProcessPool):
     """No worker can be started, or the daemon is gone; this call gets no answer, and the pool takes no more.
 
     Attributes:
@@ -50,11 +34,16 @@ class PoolBroken(_Died, BrokenProcessPool):
         retry_safe: whether it is certain that no part of the call was carried out.
     """
 
+    default_code: ClassVar[int] = c.KERN_TERMINATED
+    advice = "see why workers cannot start, and make another pool"
+    retry_safe: bool = False
 
-class PoolShutDown(MachError, RuntimeError):
+
+class PoolShutDown(Misuse, RuntimeError):
     """The pool was shut down, and takes no calls any more."""
 
     default_code: ClassVar[int] = c.KERN_TERMINATED
+    advice = "make another pool"
 
 
 class RemoteTraceback(Exception):
@@ -68,13 +57,9 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def died(kind: type[_Died], says: str, death: Death | None, *, retry_safe: bool) -> _Died:
+def died(kind: type[WorkerDied | PoolBroken], says: str, death: Death | None, *, retry_safe: bool) -> MachError:
     """An error of one kind with its reason."""
     error = kind(says)
     error.death = death
     error.retry_safe = retry_safe
     return error
-
-
-def _rebuild(kind: type[_Died], says: str, death: Death | None, retry_safe: bool) -> _Died:
-    return died(kind, says, death, retry_safe=retry_safe)
