@@ -115,8 +115,8 @@ def test_a_cancelled_send_was_sent_whole_or_has_come_back_whole(run: Run, loop_t
         for after in PASSES:
             for when in PASSES:
                 right_send(right, b"first")
-                moved, sender = loop_task.allocate(), loop_task.allocate().make_send()
-                once = loop_task.allocate().make_send_once()
+                moved, other, another = loop_task.allocate_many(3)
+                sender, once = other.make_send(), another.make_send_once()
                 transfers = [moved.move(), sender.copy(), once.move(), right.copy()]
                 taken = list[machport.Message]()
                 send = partial(right.send, b"second", rights=transfers)
@@ -135,14 +135,10 @@ def test_a_cancelled_send_was_sent_whole_or_has_come_back_whole(run: Run, loop_t
                     right_send(sender, b"usable")
                     once.send(b"usable")
                     moved.close()
-                sender.close()
-                for name, kind in loop_task.calls.mach_port_names(loop_task.name):
-                    if kind == c.MACH_PORT_TYPE_RECEIVE and name not in (port.name, *loop_task._reply_ports):
-                        loop_task.calls.mach_port_mod_refs(loop_task.name, name, c.MACH_PORT_RIGHT_RECEIVE, -1)
+                for right_of_pass in (sender, other, another):
+                    right_of_pass.close()
                 assert port.status().msgcount == 0
-
-        # Only the two receive rights above were without an object; nothing else is left.
-        assert state(loop_task) == before
+                assert state(loop_task) == before
 
     run(main)
 

@@ -82,7 +82,8 @@ def test_a_sender_waits_for_room_while_the_loop_goes_on(run: Run, loop_task: aio
 
 def test_a_timeout_is_told_and_gives_the_rights_back(run: Run, loop_task: aio.Task) -> None:
     async def main() -> None:
-        port, moved, once = loop_task.allocate(qlimit=0), loop_task.allocate(), loop_task.allocate().make_send_once()
+        port, moved, other = loop_task.allocate(qlimit=0), loop_task.allocate(), loop_task.allocate()
+        once = other.make_send_once()
         right = port.make_send()
         before = sorted(kind for _, kind in loop_task.calls.mach_port_names(loop_task.name))
         for timeout in (0, 0.01):

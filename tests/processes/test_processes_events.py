@@ -109,8 +109,9 @@ def test_all_who_wait_at_a_port_are_told_of_one_message(events: Events, me: mach
 
 
 def test_answers_come_in_the_order_in_which_calls_end(events: Events, me: machport.Task) -> None:
-    ports = me.allocate_many(3)
+    idle, *ports = me.allocate_many(4)
     tags = [events.begin(receive_at(port)) for port in ports]
+    assert events.call(wait_at(idle, 0)).code == c.MACH_RCV_TIMED_OUT, "by now all of them wait"
     for port in reversed(ports):
         port.make_send().send(port.name.to_bytes(4, "little"))
     answers = next_answers(events, 3)
@@ -119,16 +120,17 @@ def test_answers_come_in_the_order_in_which_calls_end(events: Events, me: machpo
 
 
 def test_a_call_that_does_not_wait_is_answered_the_same_way(events: Events, me: machport.Task) -> None:
-    port = me.allocate()
+    port, other = me.allocate_many(2)
     sender = port.make_send()
-    sent, empty = events.begin(send_to(sender, b"body")), events.begin(wait_at(me.allocate(), 0))
+    sent, empty = events.begin(send_to(sender, b"body")), events.begin(wait_at(other, 0))
     assert codes(next_answers(events, 2)) == {sent: 0, empty: c.MACH_RCV_TIMED_OUT}
     assert port.receive(0).body == b"body"
 
 
 def test_each_call_has_a_time_of_its_own(events: Events, me: machport.Task) -> None:
     """M2: the one with the shorter time ends first, and the one without any not at all."""
-    port, full = me.allocate(), me.allocate(qlimit=0).make_send()
+    port, narrow = me.allocate(), me.allocate(qlimit=0)
+    full = narrow.make_send()
     for_ever = events.begin(wait_at(port))
     later = events.begin(wait_at(port, 40))
     sooner = events.begin(wait_at(port, 1))
@@ -211,8 +213,8 @@ def test_messages_that_are_too_long_for_the_ring_go_and_come(events: Events, me:
 def test_a_long_send_can_be_cancelled(events: Events, me: machport.Task) -> None:
     """It went by the socket, and so does what cancels it: never before it."""
     full = me.allocate(qlimit=0)
-    sender = full.make_send()
-    waiting = events.begin(wait_at(me.allocate()))
+    sender, idle = full.make_send(), me.allocate()
+    waiting = events.begin(wait_at(idle))
     for _ in range(20):
         body = os.urandom(300_000)
         answer = events.cancel(events.begin(send_to(sender, body)))
@@ -234,8 +236,8 @@ def test_as_many_calls_wait_as_may_and_one_more_is_refused(events: Events, me: m
 def test_a_flood_of_long_messages_both_ways_stops_nobody(events: Events, me: machport.Task) -> None:
     """Socket and rings are full at once: each side reads what the other has written."""
     port = me.allocate(qlimit=1024)
-    sender = port.make_send()
-    events.begin(wait_at(me.allocate()))
+    sender, idle = port.make_send(), me.allocate()
+    events.begin(wait_at(idle))
     body = os.urandom(20_000)
     for _ in range(300):
         events.begin(send_to(sender, body))
@@ -274,8 +276,8 @@ def wait_at_name(name: int) -> MsgTrap:
 def test_the_end_of_the_daemon_is_told_after_the_answers_before_it(
     daemon: DaemonProcess, events: Events, me: machport.Task
 ) -> None:
-    port = me.allocate()
-    tag, other = events.begin(wait_at(port)), events.begin(wait_at(me.allocate()))
+    port, idle = me.allocate_many(2)
+    tag, other = events.begin(wait_at(port)), events.begin(wait_at(idle))
     assert events.arm()
     port.make_send().send(b"")
     port.status()  # once this is answered, so is the loop
@@ -291,7 +293,8 @@ def test_the_end_of_the_daemon_is_told_after_the_answers_before_it(
 def test_a_daemon_that_is_killed_does_not_let_a_cancellation_wait(
     daemon: DaemonProcess, events: Events, me: machport.Task
 ) -> None:
-    tag = events.begin(wait_at(me.allocate()))
+    port = me.allocate()
+    tag = events.begin(wait_at(port))
     assert events.arm()
     daemon.process.send_signal(signal.SIGSTOP)
     killer = threading.Timer(0.01, daemon.kill)
@@ -305,8 +308,8 @@ def test_a_handler_that_raises_in_a_cancellation_leaves_the_other_calls_alone(
     daemon: DaemonProcess, events: Events, me: machport.Task
 ) -> None:
     """The call that was to be cancelled is answered when its time comes, as if it had not waited."""
-    port = me.allocate()
-    cancelled, other = events.begin(wait_at(me.allocate())), events.begin(wait_at(port))
+    port, idle = me.allocate_many(2)
+    cancelled, other = events.begin(wait_at(idle)), events.begin(wait_at(port))
     assert events.arm()
     daemon.process.send_signal(signal.SIGSTOP)
     before = signal.signal(signal.SIGALRM, lambda *_: next(iter(())))
