@@ -5,6 +5,9 @@ other pickle refuses one.  Whoever pickles for a certain receiver says who carri
 otherwise each right waits with the kernel for whoever unpickles its ticket.
 """
 
+# A protocol's members have docstrings for bodies.
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 import contextlib
@@ -64,16 +67,28 @@ def carry(transfer: Transfer) -> Remade:
     return deposit(transfer) if carrier is None else carrier.carry(transfer)
 
 
+#: What is made of each kind of transfer that pickles for processes may have.
+_reductions: dict[type[Transfer], Callable[[Any], Any]] = {}
+
+
 def teach(kind: type[Transfer], reduce: Callable[[Any], Any]) -> bool:
     """Let pickles that go to processes have what ``reduce`` makes of transfers of a kind; whether it could be done yet.
 
-    Nobody pickles for processes who has not imported ``multiprocessing``, and this does not import it.
+    Nobody pickles for processes who has not imported ``multiprocessing``, and this does not import it.  Who does so
+    later calls ``register``.
     """
+    _reductions[kind] = reduce
+    return register()
+
+
+def register() -> bool:
+    """Let pickles that go to processes have rights, and what else was taught; whether it could be done yet."""
     reduction = sys.modules.get("multiprocessing.reduction")
     pickler = getattr(reduction, "ForkingPickler", None)
     if pickler is None:
         return False
-    pickler.register(kind, reduce)
+    for kind, reduce in _reductions.items():
+        pickler.register(kind, reduce)
     return True
 
 
@@ -248,6 +263,4 @@ def _enclosed(index: int) -> Right:
     return right
 
 
-def register() -> bool:
-    """Let pickles that go to processes have rights; whether it could be done yet."""
-    return teach(Transfer, carry)
+_reductions[Transfer] = carry

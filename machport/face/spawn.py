@@ -221,7 +221,7 @@ def _check_function(target: Callable[..., object]) -> None:
         )
 
 
-def _checked_argv(target: object) -> list[str]:
+def _checked_argv(target: Any) -> list[str]:
     if hasattr(target, "cr_code") or hasattr(target, "ag_code"):
         if hasattr(target, "close"):
             target.close()

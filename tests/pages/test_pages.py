@@ -38,14 +38,12 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def is_part(block: str, program: str) -> bool:
-    """Whether the lines of a block stand one behind the other in a program, indented as there."""
-    wanted = textwrap.dedent(block).strip().splitlines()
-    text = program.splitlines()
-    for start in range(len(text) - len(wanted) + 1):
-        part = textwrap.dedent("\n".join(text[start : start + len(wanted)])).splitlines()
-        if part == wanted:
-            return True
-    return False
+    """Whether the lines of a block stand one behind the other in a program, indented as there; but for empty ones."""
+    wanted, text = (
+        [line for line in whole.splitlines() if line.strip()] for whole in (textwrap.dedent(block), program)
+    )
+    starts = range(len(text) - len(wanted) + 1)
+    return any(textwrap.dedent("\n".join(text[at : at + len(wanted)])).splitlines() == wanted for at in starts)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

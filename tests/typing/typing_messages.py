@@ -87,6 +87,7 @@ def errors_are_also_what_python_calls_them() -> None:
         machport.DaemonLost,
         machport.DaemonUnavailable,
         machport.PeerDied,
+        machport.ProgramNotStarted,
         machport.QueueEmpty,
         machport.QueueFull,
     ]

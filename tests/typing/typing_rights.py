@@ -118,4 +118,8 @@ def children(task: Task, port: ReceiveRight) -> None:
     assert_type(child.exitcode, int | None)
     assert_type(child.join(1.5), int | None)
     assert_type(child.task_right.request_dead_name(port), SendOnceRight | None)
+    program = machport.spawn(["sort"], rights={"lines": port.move()}, stdout=-1)
+    assert_type(program, Child)
+    assert_type(machport.inherited(), dict[str, Right | machport.DataQueue])
+    task.spawn(["sort"], rights={"lines": port})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     task.spawn(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
