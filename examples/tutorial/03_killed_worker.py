@@ -4,7 +4,6 @@ import os
 import signal
 
 import machport
-from machport import mach
 
 
 def work(port: machport.ReceiveRight) -> None:
@@ -25,7 +24,7 @@ def main() -> None:
             try:
                 worker.call(job)  # no timeout, and none is needed
             except machport.ServerDied as error:
-                print(job, "->", "not sent" if error.code == mach.MACH_SEND_INVALID_DEST else "sent, no answer")
+                print(job, "->", "ask again" if error.retry_safe else "perhaps done, perhaps not")
 
 
 if __name__ == "__main__":

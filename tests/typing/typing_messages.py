@@ -65,6 +65,21 @@ def errors(error: machport.MachError) -> None:
     assert_type(error.rule, str)
 
 
+def errors_tell_whose_doing_it_was(error: machport.MachError) -> str:
+    match error:
+        case machport.ServerDied():
+            assert_type(error.retry_safe, bool)
+            return error.port_label
+        case machport.PeerGone() | machport.PeerFault():
+            return "theirs"
+        case machport.Misuse() | machport.LimitReached():
+            return "ours"
+        case machport.NotNow() | machport.DaemonGone() | machport.Bug():
+            return "nobody's"
+        case _:
+            return ""
+
+
 def errors_are_also_what_python_calls_them() -> None:
     lookup: list[type[LookupError]] = [machport.InvalidName]
     value: list[type[ValueError]] = [

@@ -99,6 +99,15 @@ def asking_for_notifications(port: ReceiveRight, right: SendRight) -> None:
     right.request_dead_name(right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def asking_about_a_right(right: SendRight) -> None:
+    known = right.describe()
+    assert_type(known, machport.Description)
+    assert_type(known.holder, str)
+    assert_type(known.obituary, machport.Obituary | None)
+    if known.obituary is not None:
+        assert_type(known.obituary.signal, int | None)
+
+
 def watching(port: ReceiveRight, right: SendRight) -> None:
     def told(notice: machport.DeadNameNotification) -> None:
         print(notice.name)
