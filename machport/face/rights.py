@@ -19,6 +19,7 @@ from machport.client.description import Description
 from machport.face.closing import Closing
 
 if TYPE_CHECKING:
+    from machport.face.blocking import SendTransfer
     from machport.face.dataqueue import DataQueue
     from machport.face.task import AnyTask
     from machport.face.watching import Callback, Watch
@@ -327,6 +328,11 @@ class Fileport(AnySendRight):
     """
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        # It arrives as a send right.
+        def move(self) -> SendTransfer: ...
+        def copy(self) -> SendTransfer: ...
 
     def open(self, mode: str = "rb", **options: Any) -> IO[Any]:
         """A file object for the open file, whose position it shares.

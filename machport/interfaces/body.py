@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import inspect
 
+from machport.abi import message as layout
 from machport.abi.errors import InvalidInterface, MachError
 from machport.face.message import Message
 from machport.interfaces import carrying
@@ -19,6 +20,9 @@ from machport.interfaces import carrying
 RESULT: Final = b"\x92\x00"
 #: Types whose values need no second look before they are sent: what is encoded is decoded by the same hint.
 _EXACT: Final = (bool, int, float, str, bytes, type(None))
+
+#: Bytes that a body has room for in a message.
+LONGEST: Final = layout.MAX_SIZE - 64 * 1024
 
 Head = int | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from machport.abi.errors import InvalidInterface, MachError, ReplyMismatch, ServerDied
+from machport.abi.errors import DeadPort, InvalidInterface, ReplyMismatch, ServerDied
 from machport.face.blocking import SendRight
 from machport.face.message import Message
 from machport.face.rights import require
@@ -202,7 +202,7 @@ def _method(interface: Interface, routine: Routine) -> Callable[..., Any]:
         timeout = time_left(end, where)
         try:
             link.right.send(packed.body, id=number, rights=packed.rights, memory=packed.memory, timeout=timeout)
-        except MachError:
+        except DeadPort:
             # Another server may be there the next time.
             link.checked = False
             raise

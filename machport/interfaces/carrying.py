@@ -270,7 +270,11 @@ class Sent(Carried):
             raise ValueError(f"Expected `{kind.__name__}`, got {transfer!r}")
         right = transfer.right
         # What the decoder shall see in the place of a right that will be of this kind when it has arrived.
-        return right if isinstance(right, kind) else kind(right.task, right.name)
+        if isinstance(right, kind):
+            return right
+        stand_in = kind(right.task, right.name)
+        stand_in.gone("only looked at")
+        return stand_in
 
     def queue(self, index: int) -> DataQueue:
         transfer = self.rights[index]

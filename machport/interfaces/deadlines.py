@@ -65,7 +65,7 @@ class Call(Scope):
         return right is not None and not right.closed and (isinstance(right, DeadName) or right.is_dead())
 
     def stop(self) -> None:
-        """Let the server answer this call and serve no other."""
+        """Let the server answer this call and serve no other; to be called while the routine runs."""
         self._stop()
 
 

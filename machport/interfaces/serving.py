@@ -14,7 +14,7 @@ from machport.abi.errors import DeadPort, InvalidInterface, MachError
 from machport.face.blocking import ReceiveRight
 from machport.face.message import Message, NoSendersNotification
 from machport.face.rights import SendOnceRight, require
-from machport.interfaces.body import Body, Packed, Unfit
+from machport.interfaces.body import LONGEST, Body, Packed, Unfit
 from machport.interfaces.carrying import Received
 from machport.interfaces.deadlines import Call, scope
 from machport.interfaces.definition import Interface, Routine, interface_of
@@ -145,7 +145,8 @@ class _Service:
             finally:
                 reset_scope(token)
             try:
-                return pack(0, (result,))
+                body = pack(0, (result,))
+                return body if len(body) <= LONGEST else too_long(interface, routine, len(body))
             except Unfit as error:
                 return unfit_result(interface, routine, error)
 
@@ -179,6 +180,8 @@ class _Service:
                 if packed.rights or packed.memory:
                     reply(message, packed)
                     return None
+                if len(packed.body) > LONGEST:
+                    return too_long(interface, routine, len(packed.body))
                 return packed.body
             except (Unfit, MachError) as error:
                 return unfit_result(interface, routine, error)
@@ -241,6 +244,11 @@ def _ignored(message: Message) -> bytes | None:
 
 def late(interface: Interface, routine: Routine) -> bytes:
     return refusal(interface, c.KERN_OPERATION_TIMED_OUT, f"{routine.where} was not begun: its time was over")
+
+
+def too_long(interface: Interface, routine: Routine, size: int) -> bytes:
+    says = f"{size} bytes are more than a message's {LONGEST}; return a memoryview, or a data queue"
+    return unfit_result(interface, routine, Unfit(says))
 
 
 def unfit_result(interface: Interface, routine: Routine, error: Exception) -> bytes:

@@ -93,6 +93,12 @@ class Echo:
     def wrong(self, value: Any) -> int:
         return value  # type: ignore[no-any-return]
 
+    def long(self, size: int) -> bytes:
+        return bytes(size)
+
+    def long_or_right(self, size: int) -> tuple[bytes, machport.SendRight | None]:
+        return bytes(size), None
+
     def nothing(self) -> None:
         return None
 
@@ -233,6 +239,16 @@ def test_a_result_that_does_not_fit_is_an_error_at_the_caller_and_the_server_goe
         assert caught.value.type_name == "InvalidInterface"
     assert echo.wrong(3) == 3
     assert [record.name for record in caplog.records] == ["machport.interface"] * 3
+
+
+def test_what_is_too_long_for_a_message_is_an_error_and_the_server_goes_on(echo: Echo) -> None:
+    with pytest.raises(machport.MessageTooLarge):
+        echo.data(bytes(60_000_000))
+    with pytest.raises(machport.RemoteError, match="more than a message's"):
+        echo.long(60_000_000)
+    with pytest.raises(machport.RemoteError, match="more than a message's"):
+        echo.long_or_right(60_000_000)
+    assert echo.data(bytes(40_000_000)) == bytes(40_000_000)
 
 
 # One way

@@ -301,7 +301,7 @@ def test_a_one_way_call_brings_rights(carrier: Carrier, task: machport.Task) -> 
 
 def test_a_file_arrives_as_a_send_right(carrier: Carrier, task: machport.Task, keeper: Keeper) -> None:
     with open("/dev/null") as file:
-        carrier.keep(task.fileport(file).move())  # type: ignore[arg-type]
+        carrier.keep(task.fileport(file).move())
     os.close(keeper.kept[0].open_file())
 
 

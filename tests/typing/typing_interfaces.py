@@ -69,6 +69,8 @@ def rights(right: machport.SendRight, port: machport.ReceiveRight, queue: machpo
     assert_type(broker, Broker)
     assert_type(broker.subscribe(right.copy()), machport.ReceiveRight)
     broker.subscribe(right.move(), first=3)
+    broker.subscribe(right.task.fileport(0).move())
+    broker.subscribe(right.task.fileport(0).copy())
     broker.once(port.make_send_once().move())
     assert_type(broker.feed(queue.move_producer()), list[machport.SendRight])
     broker.subscribe(port.move())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
