@@ -23,6 +23,9 @@ class SendRight(AnySendRight):
     if TYPE_CHECKING:
         task: Task
 
+        def move(self) -> SendTransfer: ...
+        def copy(self) -> SendTransfer: ...
+
     async def send(
         self,
         body: bytes | bytearray | memoryview = b"",
@@ -227,6 +230,7 @@ class ReceiveRight(Receiving, AnyReceiveRight):
     if TYPE_CHECKING:
         task: Task
 
+        def move(self) -> ReceiveTransfer: ...
         def make_send(self) -> SendRight: ...
 
     async def no_senders(self, *, sync: int = 0, timeout: float | None = None) -> NoSendersNotification:
@@ -238,6 +242,17 @@ class ReceiveRight(Receiving, AnyReceiveRight):
         """
         with self.on_no_senders(sync=sync) as watch:
             return await self.task.attendant.result(watch, timeout)  # type: ignore[no-any-return]
+
+
+if TYPE_CHECKING:
+    # As those of machport: a right that is on its way.
+    from machport.face.rights import RightTransfer
+
+    class SendTransfer(RightTransfer, SendRight):  # type: ignore[misc]
+        right: SendRight
+
+    class ReceiveTransfer(RightTransfer, ReceiveRight):  # type: ignore[misc]
+        right: ReceiveRight
 
 
 class PortSet(Receiving, AnyPortSet):

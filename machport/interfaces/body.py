@@ -44,6 +44,7 @@ class Body:
 
     Attributes:
         carries: whether anything may go beside it.
+        waiting: kinds of right in the hints whose calls wait.
     """
 
     def __init__(self, hints: Sequence[Any]) -> None:
@@ -56,6 +57,7 @@ class Body:
         for hint in hints:
             found.look_at(hint)
         self.carries = found.carried
+        self.waiting = frozenset(found.waiting)
         self._count = len(hints)
         #: Values that are memory themselves, and whether each may be None.
         self._regions = {at + 1: optional for at, hint in enumerate(hints) for optional in _region(hint)}
@@ -162,6 +164,7 @@ class _Found:
 
     def __init__(self) -> None:
         self.carried = False
+        self.waiting: set[type] = set()
         self.views = False
         self._seen: set[int] = set()
         self._kept: list[object] = []
@@ -190,6 +193,8 @@ class _Found:
                     "msgspec.Struct"
                 )
             self.carried = True
+            if carrying.waits(thing.cls):
+                self.waiting.add(thing.cls)
         elif isinstance(thing, inspect.MemoryViewType):
             self.views = True
         elif isinstance(thing, inspect.Type | inspect.Field):

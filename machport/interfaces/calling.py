@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from machport.abi.errors import DeadPort, InvalidInterface, ReplyMismatch, ServerDied
+from machport.abi.errors import DeadPort, InvalidInterface, ServerDied
 from machport.face.blocking import SendRight
-from machport.face.message import Message
-from machport.face.rights import require
-from machport.interfaces.body import RESULT, Body, Packed, Unfit
+from machport.face.rights import AnySendRight, require
+from machport.interfaces.body import Packed, Unfit
 from machport.interfaces.deadlines import checked_seconds, end_of_call, time_left
-from machport.interfaces.definition import Interface, Routine, interface_of
-from machport.interfaces.failing import error_of, mismatch
+from machport.interfaces.definition import Interface, Routine, check_face, interface_of
 from machport.interfaces.naming import DESCRIBE, REPLY
+from machport.interfaces.results import answered, check_description
+
+if TYPE_CHECKING:
+    from machport import aio
 
 _Interface = TypeVar("_Interface")
 
@@ -22,8 +24,12 @@ _LINK = "_machport_link"
 _PROXY = "__machport_proxy__"
 
 
-def proxy(interface: Callable[..., _Interface], right: SendRight, *, timeout: float | None = None) -> _Interface:
+def proxy(
+    interface: Callable[..., _Interface], right: SendRight | aio.SendRight, *, timeout: float | None = None
+) -> _Interface:
     """An object whose methods call the server of a port.
+
+    With a right of ``machport.aio`` the interface's routines are coroutines, and so are the methods.
 
     The first call asks which interface the server has, and so does the first after a ``ServerDied``.  The right stays
     the caller's.
@@ -44,12 +50,17 @@ def proxy(interface: Callable[..., _Interface], right: SendRight, *, timeout: fl
         ReplyMismatch: the answer is none of this routine.
     """
     read = interface_of(interface)
-    if read.coroutines:
-        raise InvalidInterface(
-            f"the routines of {read.name} are coroutines, which need a right of machport.aio; for this right declare "
-            f"the twin, with def instead of async def, by @machport.interface(of={read.described.__name__})"
-        )
-    link = _Link(read, require(SendRight, right, "right"), None if timeout is None else checked_seconds(timeout))
+    awaits = type(right).__module__ == "machport.aio.rights"
+    check_face(read, awaits, "right")
+    seconds = None if timeout is None else checked_seconds(timeout)
+    require(AnySendRight, right, "right")
+    link: Any
+    if awaits:
+        from machport.interfaces.awaited import Link
+
+        link = Link(read, cast("aio.SendRight", right), seconds)
+    else:
+        link = _Link(read, require(SendRight, right, "right"), seconds)
     made: object = object.__new__(_proxy_class(read))
     setattr(made, _LINK, link)
     return cast(_Interface, made)
@@ -73,40 +84,9 @@ class _Link:
         Raises:
             VersionMismatch: something else.
         """
-        interface = self.interface
-        answer = self.call(b"\x91\xc0", id=DESCRIBE, timeout=time_left(end, interface.name))
-        server = answered(interface, answer, DESCRIBE, _description, interface.name)[0]
-        if server[:2] != (interface.name, interface.version[0]):
-            raise mismatch(interface, server, interface.name)
+        name = self.interface.name
+        check_description(self.interface, self.call(b"\x91\xc0", id=DESCRIBE, timeout=time_left(end, name)))
         self.checked = True
-
-
-#: What a server says of itself: name, major, minor.
-_description = Body([tuple[str, int, int]])
-
-
-def answered(interface: Interface, answer: Message, number: int, body: Body, where: str) -> tuple[Any, ...]:
-    """What an answer brings to the caller; its rights are the caller's.
-
-    Raises:
-        Exception: the routine's, or why it was not begun.
-        ReplyMismatch: it is no answer of this routine.
-    """
-    try:
-        if answer.id != number + REPLY:
-            raise ReplyMismatch(f"the answer has id {answer.id} instead of {number + REPLY}", call=where)
-        data = answer.body
-        if data[:2] != RESULT:
-            raise error_of(interface, data, where)
-        try:
-            if body.carries:
-                return body.unpack(answer)[0][1:]
-            return body.unpack_plain(answer)[1:]
-        except Unfit as error:
-            raise ReplyMismatch(f"the answer does not fit the routine: {error}", call=where) from None
-    except BaseException:
-        answer.close()
-        raise
 
 
 def _proxy_class(read: Interface) -> type:
@@ -211,6 +191,10 @@ def _method(interface: Interface, routine: Routine) -> Callable[..., Any]:
         method: Callable[..., Any] = sent
     else:
         method = called if request.carries or answer.carries else called_plainly
+    if routine.coroutine:
+        from machport.interfaces import awaited
+
+        method = awaited.method(interface, routine)
     method.__name__ = routine.name
     method.__qualname__ = routine.function.__qualname__
     method.__doc__ = routine.function.__doc__

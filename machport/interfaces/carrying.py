@@ -29,8 +29,6 @@ _ARRAY: Final = 3
 
 #: Kinds of right that a hint may ask for; ``Right`` takes any, also a dead name.
 RIGHTS: Final = (Right, SendRight, SendOnceRight, ReceiveRight)
-#: What becomes one of a kind where it arrives.
-_SENT_AS: Final[dict[type[Right], type[Right]]] = {SendRight: AnySendRight, ReceiveRight: AnyReceiveRight}
 
 
 _Place = TypeVar("_Place", bound="Place")
@@ -95,7 +93,7 @@ class Carried:
         if not isinstance(placeholder, Placeholder):
             raise ValueError(f"Expected `{_name(hint)}`, got `{type(placeholder).__name__}`")
         kind = typing.get_origin(hint) or hint
-        if kind in RIGHTS:
+        if is_right(kind):
             return self._take_right(kind, placeholder)
         if kind is DataQueue:
             return self._take_queue(placeholder)
@@ -266,7 +264,7 @@ class Sent(Carried):
 
     def right(self, kind: type[Right], index: int) -> Any:
         transfer = self.rights[index]
-        if isinstance(transfer, QueueTransfer) or not isinstance(transfer.right, _SENT_AS.get(kind, kind)):
+        if isinstance(transfer, QueueTransfer) or not isinstance(transfer.right, _sent_as(kind)):
             raise ValueError(f"Expected `{kind.__name__}`, got {transfer!r}")
         right = transfer.right
         # What the decoder shall see in the place of a right that will be of this kind when it has arrived.
@@ -290,9 +288,30 @@ def element_type(hint: Any) -> Any:
     return elements[0] if elements and isinstance(elements[0], type) else None
 
 
+def waits(kind: type) -> bool:
+    """Whether a class is of rights whose calls wait, in one way or the other."""
+    return issubclass(kind, AnySendRight | AnyReceiveRight)
+
+
+def is_right(kind: type) -> bool:
+    """Whether a class is a kind of right that a hint may ask for."""
+    if kind in RIGHTS:
+        return True
+    aio = sys.modules.get("machport.aio")
+    return aio is not None and kind in (aio.SendRight, aio.ReceiveRight)
+
+
+def _sent_as(kind: type[Right]) -> type[Right]:
+    """What becomes one of a kind where it arrives."""
+    for base in (AnySendRight, AnyReceiveRight):
+        if issubclass(kind, base):
+            return base
+    return kind
+
+
 def is_carried(kind: type) -> bool:
     """Whether things of a class go beside the body."""
-    if kind in RIGHTS or kind is DataQueue:
+    if is_right(kind) or kind is DataQueue:
         return True
     numpy = sys.modules.get("numpy")
     return numpy is not None and kind is numpy.ndarray

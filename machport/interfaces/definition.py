@@ -207,6 +207,29 @@ def interface_of(described: Any) -> Interface:
     return read
 
 
+def check_face(read: Interface, awaits: bool, what: str) -> None:
+    """Whether the routines of an interface wait as a right does.
+
+    Raises:
+        InvalidInterface: they do not, or their hints are for rights that do not.
+    """
+    if read.coroutines != awaits:
+        kinds = ("coroutines", "machport.aio", "def instead of async def")
+        if awaits:
+            kinds = ("no coroutines", "machport.Task", "async def instead of def")
+        raise InvalidInterface(
+            f"the routines of {read.name} are {kinds[0]}, which need a {what} of {kinds[1]}; for this {what} declare "
+            f"the twin, with {kinds[2]}, by @machport.interface(of={read.described.__name__})"
+        )
+    for routine in read.routines.values():
+        for kind in routine.request.waiting | routine.answer.waiting:
+            if (kind.__module__ == "machport.aio.rights") != awaits:
+                module = "machport.aio" if awaits else "machport"
+                raise InvalidInterface(
+                    f"the hints of {routine.where} must say {module}.{kind.__name__}, as its rights wait"
+                )
+
+
 def _check_class(described: Any) -> None:
     if not isinstance(described, type):
         raise InvalidInterface(f"an interface is described by a class, not by {described!r}")

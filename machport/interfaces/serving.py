@@ -6,27 +6,43 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, overload
 
 from machport.abi import constants as c
 from machport.abi.errors import DeadPort, InvalidInterface, MachError
 from machport.face.blocking import ReceiveRight
 from machport.face.message import Message, NoSendersNotification
-from machport.face.rights import SendOnceRight, require
+from machport.face.rights import AnyReceiveRight, SendOnceRight, require
 from machport.interfaces.body import LONGEST, Body, Packed, Unfit
 from machport.interfaces.carrying import Received
 from machport.interfaces.deadlines import Call, scope
-from machport.interfaces.definition import Interface, Routine, interface_of
+from machport.interfaces.definition import Interface, Routine, check_face, interface_of
 from machport.interfaces.failing import raised, refusal
 from machport.interfaces.naming import DESCRIBE
 
-_log = logging.getLogger("machport.interface")
+if TYPE_CHECKING:
+    from machport import aio
+
+log = logging.getLogger("machport.interface")
 
 _Handler = Callable[[Message], bytes | None]
 
 
-def serve(interface: type, implementation: object, port: ReceiveRight, *, until_no_senders: bool = False) -> None:
+@overload
+def serve(interface: type, implementation: object, port: ReceiveRight, *, until_no_senders: bool = False) -> None: ...
+@overload
+def serve(
+    interface: type,
+    implementation: object,
+    port: aio.ReceiveRight,
+    *,
+    until_no_senders: bool = False,
+    concurrency: int = 100,
+) -> Coroutine[Any, Any, None]: ...
+def serve(
+    interface: type, implementation: object, port: Any, *, until_no_senders: bool = False, concurrency: int = 100
+) -> Coroutine[Any, Any, None] | None:
     """Let an object carry out the requests that come to a port, one after the other.
 
     It ends when the port is closed or moved away, when a routine has asked for it by ``current_call().stop()``, and
@@ -34,6 +50,10 @@ def serve(interface: type, implementation: object, port: ReceiveRight, *, until_
 
     Rights and data queues among the arguments are the implementation's, unless its method raises: then they are given
     up, as is everything in a request that is refused.
+
+    With a port of ``machport.aio`` it is awaited, the methods are coroutines, and up to ``concurrency`` run at a time.
+    One whose caller has given up or died is cancelled, and none outlives the serving: what has begun when it ends is
+    finished, or cancelled with it.
 
     Args:
         interface: the class that describes the calls.
@@ -46,16 +66,19 @@ def serve(interface: type, implementation: object, port: ReceiveRight, *, until_
         ClosedRight: the right was closed before.
     """
     read = interface_of(interface)
-    if read.coroutines:
-        raise InvalidInterface(
-            f"the routines of {read.name} are coroutines, which need a port of machport.aio; for this port declare "
-            f"the twin, with def instead of async def, by @machport.interface(of={read.described.__name__})"
-        )
+    require(AnyReceiveRight, port, "port")
+    awaits = type(port).__module__ == "machport.aio.rights"
+    check_face(read, awaits, "port")
+    if awaits:
+        from machport.interfaces.concurrent import Service
+
+        return Service(read, implementation, port, concurrency).serve(until_no_senders)
     service = _Service(read, implementation, require(ReceiveRight, port, "port"))
     if until_no_senders:
         service.watch_senders()
     with contextlib.suppress(_Stopped):
         port.serve(service.answer)
+    return None
 
 
 class _Stopped(BaseException):
@@ -194,22 +217,22 @@ class _Service:
                 try:
                     values, received = opened(routine, message)
                 except Unfit as error:
-                    _log.warning("%s, one-way, was not begun: %s", routine.where, routine.located(str(error)))
+                    log.warning("%s, one-way, was not begun: %s", routine.where, routine.located(str(error)))
                     return
                 if values[0] is not None and time.monotonic_ns() >= values[0]:
                     received.give_up()
-                    _log.warning("%s, one-way, was not begun: its time was over", routine.where)
+                    log.warning("%s, one-way, was not begun: its time was over", routine.where)
                     return
                 token = scope.set(Call(values[0], message, self.stop))
                 try:
                     result = method(*values[1:])
                     if result is not None:
-                        _log.warning("%s, one-way, returned %.100r, which goes nowhere", routine.where, result)
+                        log.warning("%s, one-way, returned %.100r, which goes nowhere", routine.where, result)
                 except BaseException as error:
                     received.give_up()
                     if not isinstance(error, Exception):
                         raise
-                    _log.exception("%s, one-way, raised", routine.where)
+                    log.exception("%s, one-way, raised", routine.where)
                 finally:
                     scope.reset(token)
 
@@ -254,7 +277,7 @@ def too_long(interface: Interface, routine: Routine, size: int) -> bytes:
 def unfit_result(interface: Interface, routine: Routine, error: Exception) -> bytes:
     """The answer if the result cannot be one; the caller can do nothing about it, so the server's log has it, too."""
     text = f"what {routine.where} returned does not fit its hint: {error}"
-    _log.error("%s", text)
+    log.error("%s", text)
     return raised(interface, InvalidInterface(text))
 
 

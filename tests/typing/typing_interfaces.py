@@ -6,6 +6,7 @@ import contextlib
 from typing import Protocol, assert_type
 
 import machport
+from machport import aio
 
 
 class Calculator:
@@ -84,8 +85,33 @@ def rights(right: machport.SendRight, port: machport.ReceiveRight, queue: machpo
 def serving(port: machport.ReceiveRight, right: machport.SendRight) -> None:
     machport.serve(Calculator, Divider(), port, until_no_senders=True)
     machport.serve(Broker, Brokering(port), port)
-    machport.serve(Calculator, Divider(), right)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    machport.serve(Calculator, Divider(), right)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     machport.proxy(Calculator, port)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@machport.interface(of=Calculator)
+class Awaited:
+    async def divide(self, a: float, b: float) -> float:
+        return a / b
+
+    @machport.oneway
+    async def note(self, text: str) -> None:
+        pass
+
+
+class Feed(Protocol):
+    async def subscribe(self, port: aio.SendRight) -> aio.ReceiveRight: ...
+
+
+async def coroutines(right: aio.SendRight, port: aio.ReceiveRight) -> None:
+    calculator = machport.proxy(Awaited, right)
+    assert_type(calculator, Awaited)
+    assert_type(await calculator.divide(1, 2), float)
+    await calculator.divide("1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    feed = machport.proxy(Feed, right)
+    assert_type(await feed.subscribe(right.copy()), aio.ReceiveRight)
+    await feed.subscribe(port.move())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await machport.serve(Awaited, Awaited(), port, concurrency=3)
 
 
 def context() -> None:
