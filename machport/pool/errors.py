@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
-from typing import ClassVar
+from typing import TypeVar
 
 from machport.abi import constants as c
-from machport.abi.errors import MachError, Misuse, PeerGone
+from machport.abi.errors import Misuse, PeerGone
 from machport.peer.death import Death
+
+_Kind = TypeVar("_Kind", "WorkerDied", "PoolBroken")
 
 
 class WorkerDied(PeerGone, ChildProcessError):
@@ -20,8 +22,8 @@ class WorkerDied(PeerGone, ChildProcessError):
         retry_safe: whether it is certain that no part of the call was carried out.
     """
 
-    default_code: ClassVar[int] = c.MIG_SERVER_DIED
-    advice = "submit it again if it may be done twice, or if retry_safe is True"
+    default_code = c.MIG_SERVER_DIED
+    advice = "find out whether it was carried out before you submit it again"
     retry_safe: bool = False
 
 
@@ -34,15 +36,15 @@ class PoolBroken(PeerGone, BrokenProcessPool):
         retry_safe: whether it is certain that no part of the call was carried out.
     """
 
-    default_code: ClassVar[int] = c.KERN_TERMINATED
-    advice = "see why workers cannot start, and make another pool"
+    default_code = c.KERN_FAILURE
+    advice = "mend what keeps workers from starting, and make another pool"
     retry_safe: bool = False
 
 
 class PoolShutDown(Misuse, RuntimeError):
     """The pool was shut down, and takes no calls any more."""
 
-    default_code: ClassVar[int] = c.KERN_TERMINATED
+    default_code = c.KERN_TERMINATED
     advice = "make another pool"
 
 
@@ -57,7 +59,7 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def died(kind: type[WorkerDied | PoolBroken], says: str, death: Death | None, *, retry_safe: bool) -> MachError:
+def died(kind: type[_Kind], says: str, death: Death | None, retry_safe: bool) -> _Kind:
     """An error of one kind with its reason."""
     error = kind(says)
     error.death = death

@@ -121,7 +121,7 @@ class _Core:
             raise ForkedTask("this process is a forked child; the pool is its parent's")
         if isinstance(self._slots.broken, PoolBroken):
             broken = self._slots.broken
-            raise died(PoolBroken, broken.says, broken.death, retry_safe=True) from broken.__cause__
+            raise died(PoolBroken, broken.says, broken.death, True) from broken.__cause__
         if self._slots.closing:
             raise PoolShutDown("the pool was shut down, and takes no calls any more")
 

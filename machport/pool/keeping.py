@@ -173,7 +173,7 @@ class Keeping:
         with contextlib.suppress(MachError):
             dying.child.close()
         for call in dying.calls:
-            settle(call, died(WorkerDied, "the worker died with this call", death, retry_safe=False))
+            settle(call, died(WorkerDied, "the worker died with this call", death, False))
         if dying.breaks_pool:
             self.break_pool("workers die before they are ready", None, death)
 
@@ -181,8 +181,7 @@ class Keeping:
         """No call will be answered any more.  From any thread."""
 
         def reason(retry_safe: bool) -> PoolBroken:
-            error = died(PoolBroken, says, death, retry_safe=retry_safe)
-            assert isinstance(error, PoolBroken)
+            error = died(PoolBroken, says, death, retry_safe)
             error.__cause__ = cause
             return error
 
