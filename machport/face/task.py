@@ -253,7 +253,8 @@ class AnyTask(Closing):
 
         In development mode (``python -X dev``) there is a ``ResourceWarning``.
         """
-        if self.closed or right._name == c.MACH_PORT_DEAD or sys.is_finalizing():
+        # At the very end of the interpreter, names of modules are None.
+        if sys is None or sys.is_finalizing() or self.closed or right._name == c.MACH_PORT_DEAD:
             return
         if sys.flags.dev_mode:
             says = f"{right!r} was forgotten; close it, or use it in a with block"

@@ -54,7 +54,8 @@ class Worker:
         arrivals = port.task.port_set(port, end)
         with contextlib.suppress(DeadPort), notices:
             notices.send(self._packed_number(), id=work.READY)
-        _serve(arrivals)
+        with port, end, arrivals:
+            _serve(arrivals)
 
     def _packed_number(self) -> bytes:
         return self._number.to_bytes(4, "little")

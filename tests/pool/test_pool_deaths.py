@@ -210,7 +210,7 @@ def test_workers_killed_at_random_lose_only_what_they_had_received(task: machpor
             if error is None:
                 assert future.result(0) == number
             else:
-                assert death_of(future).death.signal == signal.SIGKILL  # type: ignore[union-attr]
+                assert death_of(future).death.signal == signal.SIGKILL
                 lost += 1
     assert sorted(done) == list(range(calls))
     assert 0 < lost <= kills
