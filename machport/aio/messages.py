@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from machport.abi import constants as c
 from machport.abi import message as layout
-from machport.abi.errors import MachError, ServerDied, TimedOut, error_for
+from machport.abi.errors import MachError, TimedOut
 from machport.abi.traps import MsgAnswer, MsgTrap, new_msg
 from machport.aio.pending import Pending
+from machport.face.deaths import failure, server_died
 from machport.face.loops import give_way
 from machport.face.message import Message, SendOnceNotification, received_message
 from machport.face.rights import AnyReceiveRight, AnySendRight, SendOnceRight, Transfer, require
@@ -72,12 +73,12 @@ async def send_many(task: Task, name: int, bodies: Iterable[Body], id: int) -> i
     calls = task.loop_calls()
     traps = [task._pack(name, c.MACH_MSG_TYPE_COPY_SEND, c.MACH_PORT_NULL, body, id, (), ()) for body in bodies]
     under_way: deque[Pending] = deque()
-    sent, failure = 0, 0
+    sent, refusal = 0, 0
 
     def note(answer: MsgAnswer) -> None:
-        nonlocal sent, failure
+        nonlocal sent, refusal
         sent += not answer.code
-        failure = failure or answer.code
+        refusal = refusal or answer.code
         if answer.buffer is not None:
             with contextlib.suppress(MachError):
                 task._take_back(answer, ())
@@ -102,10 +103,8 @@ async def send_many(task: Task, name: int, bodies: Iterable[Body], id: int) -> i
         while under_way:
             calls.leave(under_way.pop())
         raise
-    if failure:
-        raise error_for(
-            failure, f"{sent} messages were sent, and not all", call="send_many", task=task.label, name=name
-        )
+    if refusal:
+        raise failure(task, refusal, f"{sent} messages were sent, and not all", call="send_many", name=name)
     return sent
 
 
@@ -144,30 +143,21 @@ async def call(
     with under_way.begin():
         pending = calls.begin(trap, under_way.unclaimed)
     answer = await under_way.finish(calls.finish(pending))
-    under_way.free_reply_port(answer)
-    if answer.code == c.MACH_SEND_INVALID_DEST:
-        for transfer in rights:
-            transfer.undo()
-        raise ServerDied(
-            "the server is dead, and the request was not sent",
-            code=answer.code,
-            call="call",
-            task=task.label,
-            name=name,
-            rule=answer.rule,
-        )
-    if answer.code or len(rights):
-        task._settle(answer, rights, "call", name)
-    assert answer.buffer is not None
-    message = received_message(task, answer.buffer, answer.memory)
-    if isinstance(message, SendOnceNotification):
-        raise ServerDied(
-            "the server died with this request, or dropped it without an answer; it may have been carried out",
-            call="call",
-            task=task.label,
-            name=name,
-        )
-    return message
+    try:
+        if answer.code == c.MACH_SEND_INVALID_DEST:
+            for transfer in rights:
+                transfer.undo()
+            raise server_died(task, name, answer.code, rule=answer.rule)
+        if answer.code or len(rights):
+            task._settle(answer, rights, "call", name)
+        assert answer.buffer is not None
+        message = received_message(task, answer.buffer, answer.memory)
+        if isinstance(message, SendOnceNotification):
+            raise server_died(task, name, c.MIG_SERVER_DIED, reply_port)
+        return message
+    finally:
+        # What is asked about it is asked before.
+        under_way.free_reply_port(answer)
 
 
 async def receive(task: Task, name: int, timeout: float | None) -> Message:
@@ -230,7 +220,7 @@ async def reply_and_receive(
         return await receive(task, name, _left(end))
     answering.settle(answer)
     if answer.code != c.MACH_RCV_TOO_LARGE:
-        raise error_for(answer.code, call="receive", task=task.label, name=name, rule=answer.rule)
+        raise failure(task, answer.code, call="receive", name=name, rule=answer.rule)
     return await receive(task, name, _left(end))
 
 
@@ -259,7 +249,7 @@ async def _when_there(task: Task, name: int, timeout: float | None, look: Callab
         answer = await calls.finish(calls.begin(new_msg(option, b"", 0, name, timeout_ms)))
         task._gave_way = time.monotonic_ns()
         if answer.code != c.MACH_RCV_TOO_LARGE:
-            raise error_for(answer.code, call="receive", task=task.label, name=name, rule=answer.rule)
+            raise failure(task, answer.code, call="receive", name=name, rule=answer.rule)
 
 
 async def _take_turns(task: Task) -> None:
@@ -384,7 +374,7 @@ class _Answering(_UnderWay):
             for transfer, descriptor in zip(self._rights, layout.parse(answer.buffer).descriptors, strict=False):
                 transfer.returned(descriptor.name)
             self._reply._gone = ""
-            raise error_for(answer.code, call="reply", task=self._task.label, name=self._name, rule=answer.rule)
+            raise failure(self._task, answer.code, call="reply", name=self._name, rule=answer.rule)
         if answer.code != c.MACH_SEND_INVALID_RIGHT:
             # A body that fails takes the right that it was to go by along (M8).
             self._reply._gone = ""

@@ -376,3 +376,35 @@ def test_a_watch_that_is_given_up_is_over_for_whoever_awaits_it(run: Run, loop_t
             watch.close()
 
     run(main)
+
+
+def test_an_error_says_the_same_as_the_ordinary_one(run: Run, loop_task: aio.Task) -> None:
+    """Of whose port it was, how it ended, and whether to ask again."""
+    ordinary = machport.Task.of(loop_task)
+
+    async def main() -> None:
+        for closes in (True, False):
+            port = loop_task.allocate(label="the port")
+            right = port.make_send()
+            sender = ordinary.adopt(right.duplicate())
+            assert isinstance(sender, machport.SendRight)
+            if closes:
+                port.close()
+                with pytest.raises(machport.ServerDied) as ours:
+                    await right.call()
+                with pytest.raises(machport.ServerDied) as theirs:
+                    sender.call()
+                assert ours.value.retry_safe and str(ours.value) == str(theirs.value)
+                assert ours.value.port_label == "the port"
+            else:
+                async with anyio.create_task_group() as tasks:
+
+                    async def drop(port: aio.ReceiveRight = port) -> None:
+                        (await port.receive()).close()
+
+                    tasks.start_soon(drop)
+                    with pytest.raises(machport.ServerDied, match="dropped this request") as dropped:
+                        await right.call()
+                    assert not dropped.value.retry_safe
+
+    run(main)
