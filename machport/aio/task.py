@@ -55,6 +55,7 @@ class Task(AnyTask):
         DaemonUnavailable: no daemon can be reached or started; the text says what to do.
     """
 
+    runs_coroutines = True
     send_kind = SendRight
     receive_kind = ReceiveRight
     set_kind = PortSet
@@ -136,9 +137,10 @@ class Task(AnyTask):
     ) -> Child:
         """Start a process whose task has just the rights that it is given, as ``right.move()`` or ``right.copy()``.
 
-        It is done at once, as by ``machport.Task.spawn``, without waiting for anything.  A function is an ordinary one,
-        which may begin with ``asyncio.run``; its rights arrive as they are here, to be awaited: those of
-        ``machport.aio.task_self()``.  A program that is given as a list finds its rights by ``machport.inherited()``.
+        It is done at once, as by ``machport.Task.spawn``, without waiting for anything.  A coroutine function is run by
+        ``asyncio.run`` in the new process, and its rights arrive to be awaited, as those of
+        ``machport.aio.task_self()``.  An ordinary function gets ordinary rights, those of ``machport.task_self()``; so
+        does a program that is given as a list, by ``machport.inherited()``.
 
         Args, Raises: as those of ``machport.Task.spawn``.
         """

@@ -26,9 +26,14 @@ _KINDS = {
 
 
 class Handover:
-    """Puts rights into a child's task, and takes them back if the child does not start."""
+    """Puts rights into a child's task, and takes them back if the child does not start.
 
-    def __init__(self, task: AnyTask, child: int) -> None:
+    Args:
+        form: how rights wait that arrive among arguments; None for as an ordinary task's do.
+    """
+
+    def __init__(self, task: AnyTask, child: int, form: type[AnyTask] | None = None) -> None:
+        self._form = form
         self._task = task
         self._child = child
         self._names: dict[int, int] = {}
@@ -53,7 +58,7 @@ class Handover:
     def carry(self, transfer: Transfer) -> Remade:
         """The same for a right among arguments that are pickled."""
         name, kind, _ = self.put(transfer)
-        return right_of_child, (name, kind, type(self._task))
+        return right_of_child, (name, kind, self._form)
 
     def done(self) -> None:
         """The child has started: what was moved is gone from here."""
@@ -69,12 +74,14 @@ class Handover:
                     transfer.returned(name)
 
 
-def right_of_child(name: int, kind: int, form: type[AnyTask]) -> Right:
+def right_of_child(name: int, kind: int, form: type[AnyTask] | None = None) -> Right:
     """The right that is under ``name`` in the task of this process, of a kind (MACH_MSG_TYPE_PORT_).
 
     Args:
-        form: how the task of whoever gave it waits, and so this one.
+        form: how it waits; None for as an ordinary task's rights do.
     """
-    right = received_right(form.of_process(), name, kind)
+    from machport.face.blocking import task_self
+
+    right = received_right(task_self() if form is None else form.of_process(), name, kind)
     assert right is not None
     return right

@@ -174,21 +174,20 @@ def deposit(transfer: Transfer) -> Remade:
         raise
     transfer.ticket = Ticket(right, transfer.moves, number, process_that_starts())
     transfer.done()
-    return claim_right, (str(task.path), number, type(task))
+    return claim_right, (str(task.path), number)
 
 
-def claim_right(path: str, number: bytes, form: type[AnyTask]) -> Right:
+def claim_right(path: str, number: bytes) -> Right:
     """The right of a ticket, now of this process's own task, which joins the daemon at ``path`` if it has none yet.
-
-    Args:
-        form: how the task of whoever gave it waits, and so this one.
 
     Raises:
         InvalidRight: the ticket was used, or its sender is gone, or of another user.
         ForkedTask: the process was forked from one that was a task, and is none itself.
     """
+    from machport.face.blocking import task_self
+
     process_task.join_at(Path(path))
-    task = form.of_process()
+    task = task_self()
     if str(task.path) != path:
         raise InvalidArgument(
             f"the right waits with the daemon at {path}, and this process's task is of the one at {task.path}",

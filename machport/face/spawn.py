@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 #: What may be given beside the list of a program: they are those of ``subprocess.Popen``.
 _PROGRAM_OPTIONS = ("env", "cwd", "stdin", "stdout", "stderr")
 #: In the flags of a function's code: calling it runs nothing yet.
-_RUNS_LATER = 0x80 | 0x200
+_IS_COROUTINE = 0x80
+_IS_ASYNC_GENERATOR = 0x200
 
 
 class _Membership:
@@ -49,11 +50,18 @@ def _join(path: Path, ticket: bytes, label: str) -> None:
     process_task.join(Connection(label, ticket, path))
 
 
-def _run(membership: None, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+def _run(
+    membership: None, awaited: bool, target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> None:
     # A terminal's interrupt goes to the whole group; it is the parent's to decide what becomes of the child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        target(*args, **kwargs)
+        if awaited:
+            import asyncio
+
+            asyncio.run(target(*args, **kwargs))
+        else:
+            target(*args, **kwargs)
     finally:
         # Whoever has the other ends of its data queues shall see whether it ended in order.
         queue = sys.modules.get("machport.dataqueue.queue")
@@ -68,10 +76,10 @@ class _Start:
         child: the parent's name for the task.
     """
 
-    def __init__(self, task: AnyTask) -> None:
+    def __init__(self, task: AnyTask, form: type[AnyTask] | None) -> None:
         self.task = task
         self.child = task.calls.task_create(task.name)
-        self.handover = Handover(task, self.child)
+        self.handover = Handover(task, self.child, form)
         self._process: Process | None = None
 
     def give_bootstrap(self) -> None:
@@ -110,8 +118,8 @@ class _Start:
 
 
 @contextlib.contextmanager
-def _starting(task: AnyTask, bootstrap: bool) -> Iterator[_Start]:
-    start = _Start(task)
+def _starting(task: AnyTask, bootstrap: bool, form: type[AnyTask] | None = None) -> Iterator[_Start]:
+    start = _Start(task, form)
     try:
         if bootstrap:
             start.give_bootstrap()
@@ -133,11 +141,11 @@ def start_child(
     """What ``Task.spawn`` does."""
     _check_rights(rights)
     if callable(target):
-        _check_function(target)
+        form = _form_for(task, target)
         both = sorted(set(rights) & set(kwargs))
         if both:
             raise InvalidArgument(f"{both[0]!r} is given as an argument and in rights=")
-        return _start_function(task, target, args, {**kwargs, **rights}, bootstrap)
+        return _start_function(task, target, args, {**kwargs, **rights}, bootstrap, form)
     argv = _checked_argv(target)
     if args:
         raise InvalidArgument(f"the arguments of a program belong into its list, not behind it: {args!r}")
@@ -150,7 +158,12 @@ def start_child(
 
 
 def _start_function(
-    task: AnyTask, target: Callable[..., object], args: Sequence[Any], kwargs: dict[str, Any], bootstrap: bool
+    task: AnyTask,
+    target: Callable[..., object],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    bootstrap: bool,
+    form: type[AnyTask] | None,
 ) -> Child:
     # Imported only here: most tasks start no child, and this is the larger part of the import time.
     import multiprocessing
@@ -158,10 +171,10 @@ def _start_function(
     from machport.face.child import Child
 
     label = getattr(target, "__name__", type(target).__name__)
-    with _starting(task, bootstrap) as start:
+    with _starting(task, bootstrap, form) as start:
         membership = _Membership(task.path, task.calls.ticket(start.child), label)
         process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(membership, target, args, kwargs), name=label, daemon=True
+            target=_run, args=(membership, form is not None, target, args, kwargs), name=label, daemon=True
         )
         pickling.register()
         with pickling.carried_by(start.handover):
@@ -210,15 +223,25 @@ def _check_rights(rights: Mapping[str, Transfer]) -> None:
             raise InvalidArgument(f"rights= has rights as right.move() or right.copy(); {name!r} is {transfer!r}")
 
 
-def _check_function(target: Callable[..., object]) -> None:
+def _form_for(task: AnyTask, target: Callable[..., object]) -> type[AnyTask] | None:
+    """How the rights of a function that is to run in a process wait; None for as those of ordinary functions do.
+
+    Raises:
+        InvalidArgument: nobody would run what it returns.
+    """
     function: Any = target
     while hasattr(function, "func"):
         function = function.func
     function = getattr(function, "__func__", function)
-    if getattr(getattr(function, "__code__", None), "co_flags", 0) & _RUNS_LATER:
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    if flags & _IS_COROUTINE and task.runs_coroutines:
+        return type(task)
+    if flags & (_IS_COROUTINE | _IS_ASYNC_GENERATOR):
         raise InvalidArgument(
             f"{target!r} is asynchronous, and nobody would run what it returns; spawn a function that calls asyncio.run"
+            ", or a coroutine function from a task of machport.aio"
         )
+    return None
 
 
 def _checked_argv(target: Any) -> list[str]:
@@ -268,11 +291,10 @@ def inherited() -> dict[str, Right | DataQueue]:
         raise InvalidArgument("inherited() was called before in this process; keep what it returns")
     rights = process_task.take_inherited()
     _given_out = True
-    from machport.face.blocking import Task
 
     found: dict[str, Right | DataQueue] = {}
     for name, (number, kind, brings_queue) in rights.items():
-        right: Any = right_of_child(number, kind, Task)
+        right: Any = right_of_child(number, kind)
         found[name] = right.open_data_queue() if brings_queue else right
     return found
 

@@ -92,6 +92,8 @@ class AnyTask(Closing):
     receive_kind = AnyReceiveRight  # type: type[AnyReceiveRight]
     set_kind = AnyPortSet  # type: type[AnyPortSet]
     port_destroyed_kind = AnyPortDestroyedNotification  # type: type[AnyPortDestroyedNotification]
+    #: Whether it can start coroutine functions as processes.
+    runs_coroutines = False
     #: Seconds for which an answer waits that goes by a send right whose queue is full.
     reply_timeout = 0  # type: float | None
 
@@ -251,12 +253,13 @@ class AnyTask(Closing):
     def forgotten(self, right: Right) -> None:
         """The object of a right is collected, which nobody has closed: the right is given up, and nothing waited for.
 
-        In development mode (``python -X dev``) there is a ``ResourceWarning``.
+        In development mode (``python -X dev``) there is a ``ResourceWarning``, but for dead names: those come with
+        notifications, which nobody has to keep.
         """
         # At the very end of the interpreter, names of modules are None.
         if sys is None or sys.is_finalizing() or self.closed or right._name == c.MACH_PORT_DEAD:
             return
-        if sys.flags.dev_mode:
+        if sys.flags.dev_mode and right.kind != c.MACH_PORT_RIGHT_DEAD_NAME:
             says = f"{right!r} was forgotten; close it, or use it in a with block"
             warnings.warn(says, ResourceWarning, stacklevel=2, source=right)
         self.calls.forget(right._name, right.kind)

@@ -21,7 +21,7 @@ from machport import aio
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
-def serve(port: aio.ReceiveRight, marks: aio.SendRight) -> None:
+async def serve(port: aio.ReceiveRight, marks: aio.SendRight) -> None:
     """Answer each request with itself, and a right that must not be lost; some at once and some later."""
 
     async def answer(request: machport.Message) -> None:
@@ -31,17 +31,14 @@ def serve(port: aio.ReceiveRight, marks: aio.SendRight) -> None:
         with request, contextlib.suppress(machport.DeadPort):
             request.reply(request.body, rights=[marks.copy()])
 
-    async def main() -> None:
-        async with asyncio.TaskGroup() as tasks:
-            async for request in port:
-                if request.body == b"end":
-                    break
-                if isinstance(request, machport.Notification):
-                    continue
-                await marks.send(request.body)
-                tasks.create_task(answer(request))
-
-    asyncio.run(main())
+    async with asyncio.TaskGroup() as tasks:
+        async for request in port:
+            if request.body == b"end":
+                break
+            if isinstance(request, machport.Notification):
+                continue
+            await marks.send(request.body)
+            tasks.create_task(answer(request))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -111,14 +108,11 @@ def test_a_storm_of_cancellations_loses_no_request_no_name_and_no_right(
     run(main)
 
 
-def wait_for_ever(port: aio.ReceiveRight, ready: aio.SendRight) -> None:
-    async def main() -> None:
-        await ready.send()
-        request = await port.receive()
-        await ready.send(b"%d" % request.id)
-        await port.receive()
-
-    asyncio.run(main())
+async def wait_for_ever(port: aio.ReceiveRight, ready: aio.SendRight) -> None:
+    await ready.send()
+    request = await port.receive()
+    await ready.send(b"%d" % request.id)
+    await port.receive()
 
 
 def test_a_server_that_is_killed_is_told_to_all_who_wait_for_it(run: Run, loop_task: aio.Task) -> None:
@@ -166,22 +160,30 @@ def test_a_child_that_is_waited_for_in_vain_goes_on(run: Run, loop_task: aio.Tas
     run(main)
 
 
-def forms(right: aio.SendRight, ordinary: machport.SendRight | None = None) -> None:
-    """In the child the rights are of the form that the parent had them in."""
+def ordinary(right: machport.SendRight) -> None:
+    assert type(right) is machport.SendRight and right.task is machport.task_self()
+    right.send(b"not awaited")
+
+
+async def awaited(right: aio.SendRight) -> None:
     assert type(right) is aio.SendRight and right.task is aio.task_self()
     assert aio.Task.of(machport.task_self()) is aio.task_self()
-    asyncio.run(right.send(b"awaited"))
+    await right.send(b"awaited")
     sender = machport.task_self().adopt(right)
     assert isinstance(sender, machport.SendRight)
-    sender.send(b"and not")
+    sender.send(b"and adopted")
 
 
-def test_rights_arrive_in_a_child_in_the_form_that_they_left_in(run: Run, loop_task: aio.Task) -> None:
+def test_rights_arrive_in_a_child_as_its_function_waits(run: Run, loop_task: aio.Task) -> None:
+    """A coroutine function is run by asyncio, an ordinary one as from any task."""
     port = loop_task.allocate()
 
     async def main() -> None:
-        with loop_task.spawn(forms, port.make_send().move()) as child:
-            assert [(await port.receive()).body for _ in range(2)] == [b"awaited", b"and not"]
+        with loop_task.spawn(ordinary, port.make_send().move()) as child:
+            assert (await port.receive()).body == b"not awaited"
+            assert await child.join() == 0
+        with loop_task.spawn(awaited, port.make_send().move()) as child:
+            assert [(await port.receive()).body for _ in range(2)] == [b"awaited", b"and adopted"]
             assert await child.join() == 0
 
     run(main)

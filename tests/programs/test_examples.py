@@ -23,6 +23,11 @@ waiting: 2
 b'one, by server 2'
 b'two, by server 2'
 """,
+    "coroutines.py": """\
+[b'cba', b'ABC', b'zyx']
+told of a death
+nobody had received it: True
+""",
     "calculator.py": """\
 0.25 and the watcher heard: 1 / 4, asked of server 1
 ZeroDivisionError float division by zero
