@@ -226,7 +226,7 @@ async def reply_and_receive(
 
 async def awaited(value: _T | Awaitable[_T]) -> _T:
     """What a handler gave, whether it is a coroutine or an ordinary function."""
-    return await value if inspect.isawaitable(value) else value
+    return await value if inspect.isawaitable(value) else value  # pyright: ignore[reportReturnType]
 
 
 # Waiting

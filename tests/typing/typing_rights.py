@@ -108,6 +108,28 @@ def asking_about_a_right(right: SendRight) -> None:
         assert_type(known.obituary.signal, int | None)
 
 
+async def awaiting(port: machport.aio.ReceiveRight, right: machport.aio.SendRight) -> None:
+    assert_type(await right.call(b""), machport.Message)
+    assert_type(await right.dead(), machport.DeadNameNotification)
+    async for message in port:
+        assert_type(message, machport.Message)
+    for _ in port:  # type: ignore[attr-defined]  # pyright: ignore
+        pass
+
+
+def pooling(right: SendRight) -> None:
+    with machport.WorkerPool(2) as pool:
+        future = pool.submit(pow, 2, 3)
+        assert_type(pool, machport.WorkerPool)
+        try:
+            print(future.result(timeout=1))
+        except machport.WorkerDied as error:
+            assert_type(error.retry_safe, bool)
+        except (machport.PoolBroken, machport.PoolShutDown, machport.LoopMisuse) as error:
+            assert_type(error.code, int)
+    machport.WorkerPool("2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def watching(port: ReceiveRight, right: SendRight) -> None:
     def told(notice: machport.DeadNameNotification) -> None:
         print(notice.name)
