@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from machport.abi import constants as c
 from machport.abi.errors import ClosedRight, DaemonLost, InvalidArgument, InvalidRight, MachError
@@ -329,10 +329,13 @@ class Fileport(AnySendRight):
 
     __slots__ = ()
 
-    if TYPE_CHECKING:
-        # It arrives as a send right.
-        def move(self) -> SendTransfer: ...
-        def copy(self) -> SendTransfer: ...
+    def move(self) -> SendTransfer:
+        """Let the right itself go into a message or a child; this object is used up when it does."""
+        return cast("SendTransfer", Right.move(self))
+
+    def copy(self) -> SendTransfer:
+        """Let a copy go into a message or a child; this object stays."""
+        return cast("SendTransfer", AnySendRight.copy(self))
 
     def open(self, mode: str = "rb", **options: Any) -> IO[Any]:
         """A file object for the open file, whose position it shares.
@@ -352,9 +355,9 @@ class SendOnceRight(Right):
     reply_disposition = c.MACH_MSG_TYPE_MOVE_SEND_ONCE
     __slots__ = ()
 
-    if TYPE_CHECKING:
-
-        def move(self) -> SendOnceTransfer: ...
+    def move(self) -> SendOnceTransfer:
+        """Let the right itself go into a message or a child; this object is used up when it does."""
+        return cast("SendOnceTransfer", Right.move(self))
 
     def send(
         self,
