@@ -195,6 +195,20 @@ class Right(Closing):
         return hash((id(self.task), self._name))
 
     def __repr__(self) -> str:
+        """Kind, name, label of the port, task, and user references, for which the kernel is asked if it can be."""
+        if self._gone or self._name == c.MACH_PORT_DEAD:
+            return self.short_repr()
+        try:
+            known = self.task.calls.describe(self._name)
+        except MachError:
+            return self.short_repr()
+        label = f" {known.label!r}" if known.label else ""
+        state = ", dead" if known.is_dead and self.kind != c.MACH_PORT_RIGHT_DEAD_NAME else ""
+        urefs = f", {known.urefs} urefs" if known.urefs > 1 else ""
+        return f"<{type(self).__name__} {self._name:#x}{label} of {self.task.label}{state}{urefs}>"
+
+    def short_repr(self) -> str:
+        """What can be said without the kernel."""
         state = f" {self._gone}" if self._gone else ""
         return f"<{type(self).__name__} {self._name:#x} of {self.task.label}{state}>"
 

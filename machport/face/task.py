@@ -260,7 +260,7 @@ class AnyTask(Closing):
         if sys is None or sys.is_finalizing() or self.closed or right._name == c.MACH_PORT_DEAD:
             return
         if sys.flags.dev_mode and right.kind != c.MACH_PORT_RIGHT_DEAD_NAME:
-            says = f"{right!r} was forgotten; close it, or use it in a with block"
+            says = f"{right.short_repr()} was forgotten; close it, or use it in a with block"
             warnings.warn(says, ResourceWarning, stacklevel=2, source=right)
         self.calls.forget(right._name, right.kind)
 

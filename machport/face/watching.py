@@ -91,7 +91,7 @@ class Request:
 
     def __init__(self, attendant: Attendant, right: Right, variant: int) -> None:
         self.attendant = attendant
-        self.about = f"{_ABOUT[variant]} of {right!r}"
+        self.about = f"{_ABOUT[variant]} of {right.short_repr()}"
         self.done = threading.Event()
         self.notice: Notification | None = None
         self.error: MachError | None = None

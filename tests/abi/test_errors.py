@@ -14,10 +14,17 @@ from machport.abi import errors
 from machport.abi.codes import CODES, NAMES, code_name
 from machport.abi.errors import MachError, error_for
 from machport.peer.death import Obituary
+from machport.pool import errors as pool_errors
 
 FAILURES = sorted({code: name for name, code in CODES.items() if code not in (0,)}.items(), key=lambda pair: pair[1])
+#: Those of a pool are also errors of executors, which not every program has imported.
 CLASSES = sorted(
-    (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MachError)),
+    {
+        kind
+        for module in (errors, pool_errors)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, MachError)
+    },
     key=lambda kind: kind.__name__,
 )
 #: Who is to blame; every other class is of one of these, and a limit is its own.

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from actors import DaemonProcess
 
 import machport
 from machport import mach
@@ -98,7 +99,8 @@ def test_a_port_set_cannot_be_moved(task: machport.Task) -> None:
 
 
 def test_a_right_is_not_pickled_outside_of_spawn(task: machport.Task) -> None:
-    right = task.allocate().make_send()
+    port = task.allocate()
+    right = port.make_send()
 
     for thing in (right, right.copy(), right.move()):
         with pytest.raises(machport.InvalidArgument, match="travel"):
@@ -324,3 +326,24 @@ def test_a_descriptor_that_is_not_open_is_the_callers_fault(task: machport.Task,
     with pytest.raises(machport.InvalidArgument, match=f"descriptor {descriptor} is not open"):
         task.fileport(descriptor)
     task.allocate()
+
+
+def test_a_right_shows_its_kind_name_label_task_and_references(task: machport.Task) -> None:
+    port = task.allocate(label="jobs")
+    right = port.make_send()
+    assert repr(right) == f"<SendRight {port.name:#x} 'jobs' of {task.label}>"
+    second = right.duplicate()
+    assert repr(right) == f"<SendRight {port.name:#x} 'jobs' of {task.label}, 2 urefs>"
+    port.close()
+    assert repr(second) == f"<SendRight {right.name:#x} 'jobs' of {task.label}, dead, 2 urefs>"
+    assert repr(port) == f"<ReceiveRight {right.name:#x} of {task.label} closed>"
+
+
+def test_a_right_can_be_shown_when_nobody_can_be_asked(daemon: DaemonProcess) -> None:
+    with machport.Task(label="closed") as closed:
+        port = closed.allocate()
+    assert repr(port) == f"<ReceiveRight {port.name:#x} of {closed.label}>"
+    with machport.Task(label="lost") as lost:
+        port = lost.allocate()
+        daemon.kill()
+        assert repr(port) == f"<ReceiveRight {port.name:#x} of {lost.label}>"

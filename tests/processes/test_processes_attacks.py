@@ -147,10 +147,11 @@ def test_without_a_descriptor_a_long_message_is_not_lost(task: machport.Task) ->
 def test_a_thread_that_gets_no_channel_does_not_end_the_task(task: machport.Task) -> None:
     port = task.allocate()
     errors: list[BaseException] = []
+    made: list[machport.SendRight] = []
 
     def use() -> None:
         try:
-            port.make_send()
+            made.append(port.make_send())
         except machport.MachError as error:
             errors.append(error)
 

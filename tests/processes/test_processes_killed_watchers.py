@@ -57,9 +57,14 @@ def notices(task: machport.Task) -> machport.ReceiveRight:
 
 
 @pytest.fixture
-def watcher(task: machport.Task, new_client: NewClient, notices: machport.ReceiveRight) -> Client:
+def service(task: machport.Task) -> machport.ReceiveRight:
+    return task.allocate()
+
+
+@pytest.fixture
+def watcher(new_client: NewClient, service: machport.ReceiveRight, notices: machport.ReceiveRight) -> Client:
     """A process with a send right to a ``service`` and a send-once right to ``notify``."""
-    client, service = new_client("watcher"), task.allocate()
+    client = new_client("watcher")
     client.give("service", service.make_send().move())
     client.give("notify", notices.make_send_once().move())
     return client
@@ -141,7 +146,8 @@ def test_a_dead_name_is_told_once_to_each_of_many_watchers_when_the_receiver_is_
         other.do("notices = task.allocate(); right.request_dead_name(notices)")
     server.die()
     for other in others:
-        assert other.do("notices.receive(0).name == right.name")
+        assert other.do("notice = notices.receive(0)") is None
+        assert other.do("notice.name == right.name")
         assert other.do("notices.status().msgcount") == 0
         # The reference that came with the notification, and the one of the right (N19).
         assert other.do("task.calls.mach_port_get_refs(task.name, right.name, 4)") == 2

@@ -407,7 +407,8 @@ def test_rights_go_while_the_process_is_still_being_taken_down(task: machport.Ta
     client.do("threading.Thread(target=signal.pause, daemon=True).start()")
     client.hold_sockets()
     notices = task.allocate()
-    task.look_up("second").request_dead_name(notices)
+    second = task.look_up("second")
+    second.request_dead_name(notices)
     [thread] = set(map(int, os.listdir(f"/proc/{client.pid}/task"))) - {client.pid}
     ptrace(_PTRACE_SEIZE, thread)
     client.process.kill()

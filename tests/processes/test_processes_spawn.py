@@ -354,7 +354,8 @@ except machport.InvalidRight: print("gone")
 def test_a_program_that_does_not_start_leaves_everything_as_it_was(
     task: machport.Task, held: Callable[[], list[int]], argv: list[str], options: Any, error: type[machport.MachError]
 ) -> None:
-    port, once = task.allocate(), task.allocate().make_send_once()
+    port, other = task.allocate(), task.allocate()
+    once = other.make_send_once()
     before, descriptors = held(), len(os.listdir("/proc/self/fd"))
     with DataQueue(100) as queue:
         with pytest.raises(error):

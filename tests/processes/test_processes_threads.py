@@ -46,8 +46,8 @@ def test_a_blocked_thread_does_not_keep_others_from_the_kernel(task: machport.Ta
     got: list[bytes] = []
     thread = threading.Thread(target=lambda: got.append(port.receive().body))
     thread.start()
-    port = task.allocate()
-    assert port.make_send().name in dict(task.calls.mach_port_names(task.name))
+    other = task.allocate()
+    assert other.make_send().name in dict(task.calls.mach_port_names(task.name))
     port.make_send().send(b"at last")
     thread.join(PATIENCE)
     assert got == [b"at last"]
@@ -213,10 +213,11 @@ def test_the_interpreter_ends_with_everything_open_and_says_nothing(daemon: Daem
         pset = task.port_set(task.allocate())
         sender.send(b"unread", rights=[task.allocate().move()])
         mach.mach_port_allocate(mach.mach_task_self(), mach.MACH_PORT_RIGHT_RECEIVE)
-        held = port.receive()
-        for call in (port.receive, pset.receive, lambda: full.send(b"blocks"), lambda: sender.call(b"blocks")):
+        held = [port.receive()]
+        receive = lambda: held.append(port.receive())
+        for call in (receive, pset.receive, lambda: full.send(b"blocks"), lambda: sender.call(b"blocks")):
             threading.Thread(target=call, daemon=True).start()
-        task.fileport(0)
+        file = task.fileport(0)
     """
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", source],

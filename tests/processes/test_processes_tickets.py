@@ -456,10 +456,11 @@ def test_a_killed_sender_of_many_leaves_nothing_behind(
     client = new_client("sender")
     deaths = task.allocate()
     client.do("from multiprocessing.reduction import ForkingPickler")
+    senders = []
     for index in range(20):
         port = task.allocate()
-        sender = port.make_send()
-        sender.request_dead_name(deaths)
+        senders.append(port.make_send())
+        senders[-1].request_dead_name(deaths)
         client.give("port", port.move())
         client.do(f"kept{index} = port.move(); ForkingPickler.dumps(kept{index}); None")
     client.signal(signal.SIGKILL)

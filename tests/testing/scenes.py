@@ -25,7 +25,7 @@ class Log:
         self.lines: list[str] = []
 
     def note(self, *what: object) -> None:
-        self.lines.append(re.sub(r"\[\d+\]", "[]", " ".join(map(str, what))))
+        self.lines.append(re.sub(r"(?<=\[)\d+(?=\])|\d\d:\d\d:\d\d", "", " ".join(map(str, what))))
 
     def attempt(self, call: Callable[[], object]) -> None:
         """What a call gives back, or how it fails, in full."""
