@@ -8,6 +8,7 @@ from bench.figures.creation import Created, Million
 from bench.figures.daemon import BesideIdle, Crowd, Idle
 from bench.figures.dataqueue import Burst, DataQueues, IdleReader, InPlace, LargeEntries, QueueRoundTrips, Restarts
 from bench.figures.deaths import Deaths
+from bench.figures.idle import IdleLoop
 from bench.figures.kernel import Replay, Requests
 from bench.figures.notices import Notices
 from bench.figures.oneway import Messages
@@ -22,6 +23,7 @@ FIGURES: Final[dict[str, Figure]] = {
         RoundTrips(),
         TypedRoundTrips(),
         AwaitedRoundTrips(),
+        IdleLoop(),
         Messages(),
         DataQueues(),
         LargeEntries(),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from machport.abi.errors import DeadTask, LimitReached, LoopMisuse
+from machport.abi.errors import DeadTask, LoopMisuse
 from machport.abi.traps import MsgAnswer, MsgTrap
 from machport.aio.pending import LoopCalls
 from machport.aio.rights import PortDestroyedNotification, PortSet, ReceiveRight, SendRight
@@ -102,21 +102,10 @@ class Task(AnyTask):
             self._loop_calls, self._loop = calls, loop
         return calls
 
-    def _carry(self, trap: MsgTrap, rights: Sequence[Transfer]) -> MsgAnswer:
+    def mach_msg(self, trap: MsgTrap) -> MsgAnswer:
+        """Carry one ``mach_msg`` by the loop's own channel, so that it stays in order with those that are under way."""
         calls = self._loop_calls
-        if calls is None or not calls.is_here():
-            return super()._carry(trap, rights)
-        try:
-            return calls.at_once(trap)
-        except LimitReached:
-            for transfer in rights:
-                transfer.undo()
-            raise
-        except BaseException:
-            # The call was given up: its message went, or was destroyed with the rights in it.
-            for transfer in rights:
-                transfer.done()
-            raise
+        return super().mach_msg(trap) if calls is None or not calls.is_here() else calls.at_once(trap)
 
     @staticmethod
     def of_process() -> Task:

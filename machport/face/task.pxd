@@ -37,6 +37,7 @@ cdef class AnyTask(Closing):
         self, Right reply, object body, object id, object rights, object memory, int64_t name, object timeout
     )
     cpdef Message _received(self, MsgAnswer answer, int64_t name)
+    cpdef MsgAnswer mach_msg(self, MsgTrap trap)
     cpdef MsgAnswer _carry(self, MsgTrap trap, object rights)
     @cython.locals(bits=int64_t, size=int64_t)
     cpdef MsgTrap _pack(

@@ -510,9 +510,13 @@ class AnyTask(Closing):
             raise error_for(answer.code, call="receive", task=self.label, name=name, rule=answer.rule)
         return received_message(self, answer.buffer, answer.memory)
 
+    def mach_msg(self, trap: t.MsgTrap) -> t.MsgAnswer:
+        """Carry one ``mach_msg`` of the calling thread, and wait for its answer."""
+        return self.calls.mach_msg(trap)
+
     def _carry(self, trap: t.MsgTrap, rights: Sequence[Transfer]) -> t.MsgAnswer:
         try:
-            return self.calls.mach_msg(trap)
+            return self.mach_msg(trap)
         except LimitReached:
             for transfer in rights:
                 transfer.undo()

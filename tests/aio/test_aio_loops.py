@@ -74,24 +74,6 @@ def test_the_end_of_the_daemon_reaches_all(run: Run, daemon: DaemonProcess, loop
     run(lambda: all_wait(loop_task, daemon.kill, machport.DaemonLost))
 
 
-def test_a_task_that_is_asleep_uses_no_processor(run: Run, loop_task: aio.Task) -> None:
-    """Level-triggered, and not looked at for ever: what a sleeping loop is asked, it asks the system once."""
-    port = loop_task.allocate()
-    right = port.make_send()
-
-    async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(port.receive)
-            await anyio.sleep(0.2)
-            before = os.times()
-            await anyio.sleep(0.3)
-            after = os.times()
-            assert after.user + after.system - before.user - before.system < 0.05
-            await right.send(b"")
-
-    run(main)
-
-
 def test_without_a_loop_it_says_so_at_the_call(loop_task: aio.Task) -> None:
     port = loop_task.allocate()
     right = port.make_send()
