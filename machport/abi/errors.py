@@ -68,6 +68,9 @@ class MachError(Exception):
         ]
         return ": ".join(part for part in parts if part)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def _sentence(self) -> str:
         what, _, advice = self._what().partition("; ")
         says = what + self._why()
@@ -236,6 +239,11 @@ class ServerDied(DeadPort):
             have been carried out.
     """
 
+    @property
+    def port_dead(self) -> bool:
+        """Whether the port itself is dead: no call by this right will ever be answered."""
+        return self.code == c.MACH_SEND_INVALID_DEST
+
     retry_safe: bool = False
 
     default_code = c.MIG_SERVER_DIED
@@ -243,10 +251,18 @@ class ServerDied(DeadPort):
 
 
 class TimedOut(NotNow, TimeoutError):
-    """Nothing happened in the time given."""
+    """Nothing happened in the time given.
+
+    Attributes:
+        retry_safe: what was to be sent was not, or no routine was begun; otherwise it may have been carried out.
+    """
 
     default_code = c.MACH_RCV_TIMED_OUT
     advice = "try again, or wait longer"
+
+    @property
+    def retry_safe(self) -> bool:
+        return self.code in (c.MACH_SEND_TIMED_OUT, c.KERN_OPERATION_TIMED_OUT)
 
 
 class Interrupted(NotNow, InterruptedError):

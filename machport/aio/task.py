@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from machport.abi.errors import DeadTask, LoopMisuse
@@ -66,6 +67,10 @@ class Task(AnyTask):
     _loop: object = None
     #: When the loop had its last turn, in nanoseconds.
     _gave_way = 0
+
+    def __init__(self, *, label: str | None = None, path: Path | str | None = None) -> None:
+        # Said here because what is compiled does not show its arguments.
+        super().__init__(label=label, path=path)
 
     def loop_calls(self) -> LoopCalls:
         """What is under way in the loop that runs here; for the rights.

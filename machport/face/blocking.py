@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machport.abi import constants as c
@@ -290,6 +291,10 @@ class Task(AnyTask):
     set_kind = PortSet
     port_destroyed_kind = PortDestroyedNotification
     reply_timeout = None
+
+    def __init__(self, *, label: str | None = None, path: Path | str | None = None) -> None:
+        # Said here because what is compiled does not show its arguments.
+        super().__init__(label=label, path=path)
 
     @staticmethod
     def of_process() -> Task:

@@ -88,6 +88,8 @@ class Child(Closing):
         self._process = process
         self._death: Death | None = None
         self.task_right = task_right
+        # Nobody has to keep a child that goes on by itself.
+        task_right._quiet = True
         if isinstance(process, Program):
             self.stdin, self.stdout, self.stderr = (
                 process.process.stdin,

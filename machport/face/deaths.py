@@ -63,7 +63,7 @@ def server_died(task: AnyTask, name: int, code: int, reply_port: int = c.MACH_PO
         elif error.death is not None:
             error.says = f"the server{of} died with this request, which may have been carried out"
         else:
-            who = f" ({error.holder} has the port now)" if error.holder else ""
+            who = f" ({error.holder} has the port, if its process is not about to end)" if error.holder else ""
             error.says = f"the server{of} dropped this request{who}, which may have been carried out"
     if error.retry_safe:
         error.advice = "ask again, by a right to a living server"
@@ -71,5 +71,8 @@ def server_died(task: AnyTask, name: int, code: int, reply_port: int = c.MACH_PO
 
 
 def _tell(error: DeadPort, known: Description | None) -> None:
-    if known is not None:
-        error.port_label, error.holder, error.death = known.label, known.holder, known.obituary
+    if known is None:
+        return
+    error.port_label, error.holder, error.death = known.label, known.holder, known.obituary
+    if not error.says and not known.is_dead:
+        error.says = "the task has no right of this kind to the port, which lives"

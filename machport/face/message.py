@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from machport.face.task import AnyTask
 
 _LENGTH_SIZE = 4
+_NOBODY_WAITS = "whoever asked does not wait any more; pass it over"
 #: What the kernel says it is, as the sender of its notifications (N62).
 _KERNEL_UID, _KERNEL_GID = layout.KERNEL_TOKENS[:2]
 
@@ -143,10 +144,14 @@ class Message(Closing):
         """
         right = self.open_reply_right()
         if right is None:
-            raise DeadPort("whoever asked does not wait any more", call="reply", task=self.task.label)
+            raise DeadPort(_NOBODY_WAITS, call="reply", task=self.task.label)
         number = (self.id + 100) & 0xFFFFFFFF if id is None else id
         if isinstance(right, SendOnceRight):
-            right.send(body, id=number, rights=rights, memory=memory)
+            try:
+                right.send(body, id=number, rights=rights, memory=memory)
+            except DeadPort as error:
+                error.call, error.says = "reply", _NOBODY_WAITS
+                raise
             return
         copy, timeout = c.MACH_MSG_TYPE_COPY_SEND, self.task.reply_timeout
         self.task.send(right.name, copy, body, number, rights, memory, None, timeout)

@@ -13,6 +13,7 @@ cdef class Right(Closing):
     cdef public int64_t _name
     cdef public object _gone
     cdef public bint _borrowed
+    cdef public bint _quiet
 
     cpdef _check_there(self)
     cpdef object name_in(self, object task)

@@ -37,13 +37,14 @@ class Right(Closing):
     kind = -1
     type_name = "right"
 
-    __slots__ = ("__weakref__", "_borrowed", "_gone", "_name", "task")
+    __slots__ = ("__weakref__", "_borrowed", "_gone", "_name", "_quiet", "task")
 
     def __init__(self, task: AnyTask, name: int) -> None:
         self.task = task
         self._name = name
         self._gone = ""
         self._borrowed = False
+        self._quiet = False
 
     def __del__(self) -> None:
         if not self._gone and not self._borrowed:
@@ -581,6 +582,7 @@ def received_right(task: AnyTask, name: int, kind: int) -> Right | None:
         right._name = name
         right._gone = ""
         right._borrowed = False
+        right._quiet = False
         return right
     kinds = task.send_kind if kind == c.MACH_MSG_TYPE_PORT_SEND else task.receive_kind
     return kinds(task, name)

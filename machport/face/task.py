@@ -18,6 +18,8 @@ from machport.abi import message as layout
 from machport.abi import traps as t
 from machport.abi import words as w
 from machport.abi.errors import (
+    AlreadyExists,
+    BadArguments,
     DaemonLost,
     InvalidArgument,
     LimitReached,
@@ -259,7 +261,7 @@ class AnyTask(Closing):
         # At the very end of the interpreter, names of modules are None.
         if sys is None or sys.is_finalizing() or self.closed or right._name == c.MACH_PORT_DEAD:
             return
-        if sys.flags.dev_mode and right.kind != c.MACH_PORT_RIGHT_DEAD_NAME:
+        if sys.flags.dev_mode and right.kind != c.MACH_PORT_RIGHT_DEAD_NAME and not right._quiet:
             says = f"{right.short_repr()} was forgotten; close it, or use it in a with block"
             warnings.warn(says, ResourceWarning, stacklevel=2, source=right)
         self.calls.forget(right._name, right.kind)
@@ -295,22 +297,29 @@ class AnyTask(Closing):
             InvalidName: nobody serves under the name.
         """
         with self._bootstrap() as bp:
-            return self.send_kind(self, bootstrap.bootstrap_look_up(self.calls, bp.name, service_name))
+            name = require_text(service_name)
+            return self.send_kind(self, bootstrap.bootstrap_look_up(self.calls, bp.name, name))
 
     def check_in(self, service_name: str) -> AnyReceiveRight:
         """The receive right of a service; the name is free again when it is gone.
 
         Raises:
-            AlreadyExists: somebody serves under the name.
+            AlreadyExists: somebody serves under the name, whom the text names.
         """
         with self._bootstrap() as bp:
-            return self.receive_kind(self, bootstrap.bootstrap_check_in(self.calls, bp.name, service_name))
+            try:
+                port = bootstrap.bootstrap_check_in(self.calls, bp.name, require_text(service_name))
+            except AlreadyExists as error:
+                with contextlib.suppress(MachError), self.look_up(service_name) as right:
+                    error.says = f"{service_name!r} is served by {right.describe().holder or 'nobody just now'}"
+                raise
+            return self.receive_kind(self, port)
 
     def register(self, service_name: str, right: AnySendRight) -> None:
         """Give others copies of a send right by a name, until its port dies."""
         with self._bootstrap() as bp:
             name = require(AnySendRight, right, "right").name_in(self)
-            bootstrap.bootstrap_register(self.calls, bp.name, service_name, name)
+            bootstrap.bootstrap_register(self.calls, bp.name, require_text(service_name), name)
 
     def _bootstrap(self) -> AnySendRight:
         port = self.bootstrap
@@ -540,7 +549,15 @@ class AnyTask(Closing):
         """A trap that sends this message."""
         if not 0 <= id <= _MAX_ID:
             raise InvalidArgument(f"an id is 0 to {_MAX_ID}, not {id}", task=self.label)
-        data = body if isinstance(body, bytes) else memoryview(body).cast("B")
+        if isinstance(rights, Transfer):
+            raise BadArguments("rights= is a list: rights=[right.move()]", task=self.label)
+        try:
+            data = body if isinstance(body, bytes) else memoryview(body).cast("B")
+        except TypeError as error:
+            raise BadArguments(
+                f"a body is bytes or a buffer of them, not {type(body).__name__} ({error}); encode text first",
+                task=self.label,
+            ) from None
         size = len(data)
         if size > _MAX_BODY:
             raise MessageTooLarge(
@@ -569,6 +586,7 @@ class AnyTask(Closing):
         """Every right is given as a move or a copy, is of this task, and is moved once."""
         # By kind, too: a send right and the receive right of one port have one name.
         moved: set[tuple[int, Right]] = set()
+        objects: set[int] = set()
         for transfer in rights:
             if isinstance(transfer, Right):
                 raise InvalidArgument(
@@ -579,10 +597,13 @@ class AnyTask(Closing):
                 raise InvalidArgument(f"rights are given as right.move() or right.copy(), not as {transfer!r}")
             transfer.prepare(self)
             transfer.right.name_in(self)
-            if (transfer.right.kind, transfer.right) in moved and not isinstance(transfer.right, AnySendRight):
+            if id(transfer.right) in objects or (
+                (transfer.right.kind, transfer.right) in moved and not isinstance(transfer.right, AnySendRight)
+            ):
                 raise InvalidArgument(f"{transfer.right!r} is moved twice in one message", task=self.label)
             if transfer.moves:
                 moved.add((transfer.right.kind, transfer.right))
+                objects.add(id(transfer.right))
 
     def _settle(self, answer: t.MsgAnswer, rights: Sequence[Transfer], call: str, name: int) -> None:
         """What became of the rights that a message carried; raise what went wrong."""
@@ -664,6 +685,17 @@ class AnyTask(Closing):
 
     def __repr__(self) -> str:
         return f"<Task {self.label}>"
+
+
+def require_text(service_name: object) -> str:
+    """The name of a service.
+
+    Raises:
+        BadArguments: it is no text.
+    """
+    if not isinstance(service_name, str):
+        raise BadArguments(f"the name of a service is a string, not {service_name!r}")
+    return service_name
 
 
 def require_task(task: AnyTask) -> AnyTask:

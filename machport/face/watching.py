@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: What is called with a notification.
 Callback = Callable[[Any], object]
 
+#: In the flags of a function's code.
+_IS_COROUTINE: Final = 0x80
 _ABOUT: Final = {
     c.MACH_NOTIFY_DEAD_NAME: "the death of the port",
     c.MACH_NOTIFY_NO_SENDERS: "the end of all senders",
@@ -193,6 +195,8 @@ class Attendant:
         """Ask for a notification, or watch for one that was asked for."""
         if callback is not None and not callable(callback):
             raise InvalidArgument(f"{callback!r} cannot be called; give a function, or nothing and wait()")
+        if getattr(getattr(callback, "__code__", None), "co_flags", 0) & _IS_COROUTINE:
+            raise InvalidArgument(f"{callback!r} is a coroutine function, which nobody would run; give an ordinary one")
         shared = variant == c.MACH_NOTIFY_DEAD_NAME
         with self._lock:
             request = self._dead_names.get(right.name) if shared else None

@@ -162,7 +162,7 @@ class Service:
             else:
                 self._watch_senders()
         elif waits(message):
-            text = f"there is no routine with id {message.id}"
+            text = f"there is no such routine there, id {message.id}"
             self._answer(message, refusal(self._interface, c.MIG_BAD_ID, text))
         else:
             message.close()

@@ -219,7 +219,8 @@ def check_face(read: Interface, awaits: bool, what: str) -> None:
             kinds = ("no coroutines", "machport.Task", "async def instead of def")
         raise InvalidInterface(
             f"the routines of {read.name} are {kinds[0]}, which need a {what} of {kinds[1]}; for this {what} declare "
-            f"the twin, with {kinds[2]}, by @machport.interface(of={read.described.__name__})"
+            f"the twin, with {kinds[2]}, by @machport.interface(of={read.described.__name__}). In a process that spawn "
+            "started, rights are to be awaited if its function is a coroutine function, and are ordinary ones otherwise"
         )
     for routine in read.routines.values():
         for kind in routine.request.waiting | routine.answer.waiting:

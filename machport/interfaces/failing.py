@@ -116,7 +116,7 @@ def error_of(interface: Interface, body: bytes, where: str) -> Exception:
     kind = _REFUSALS.get(failure.code)
     if kind is None:
         return ReplyMismatch(f"the answer has code {failure.code}, which no server gives", call=where)
-    return kind(f"{failure.text}; the server has {title(name, major, minor)}", code=failure.code, call=where)
+    return kind(f"{failure.text} (the server has {title(name, major, minor)})", code=failure.code, call=where)
 
 
 def mismatch(interface: Interface, server: tuple[str, int, int], where: str) -> VersionMismatch:

@@ -136,7 +136,7 @@ class _Service:
             return _ignored(message)
         if not waits(message):
             return _ignored(message)
-        return refusal(self._interface, c.MIG_BAD_ID, f"there is no routine with id {message.id}")
+        return refusal(self._interface, c.MIG_BAD_ID, f"there is no such routine there, id {message.id}")
 
     def _handler(self, routine: Routine, method: Callable[..., Any]) -> _Handler:
         """What is done with the requests for one routine."""
@@ -266,7 +266,7 @@ def _ignored(message: Message) -> bytes | None:
 
 
 def late(interface: Interface, routine: Routine) -> bytes:
-    return refusal(interface, c.KERN_OPERATION_TIMED_OUT, f"{routine.where} was not begun: its time was over")
+    return refusal(interface, c.KERN_OPERATION_TIMED_OUT, "it was not begun: its time was over")
 
 
 def too_long(interface: Interface, routine: Routine, size: int) -> bytes:

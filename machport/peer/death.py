@@ -75,7 +75,10 @@ class Death:
             poll = select.poll()
             poll.register(self._pidfd, events)
             poll.poll(max(end - time.monotonic(), 0) * 1000)
-        return self._wait_status() is not None
+        known = self._wait_status() is not None
+        if known:
+            self._close()
+        return known
 
     def _wait_status(self) -> int | None:
         if self._status is None and self._pidfd >= 0:
@@ -133,6 +136,10 @@ def _rebuild(pid: int, label: str, when: float, status: int | None) -> Death:
     return death
 
 
+#: Why a task ended whose process may have been about to end: so it is found out how that ended, too.
+LET_GO: Final = "let its connection go"
+
+
 class Obituary(Death):
     """The end of a task, as its daemon tells it.  Equal ones are of the same task.
 
@@ -140,7 +147,8 @@ class Obituary(Death):
         pid: number of its process, as the daemon saw it; 0 if it had none.
         label: what the task called itself, with that number.
         when: when the daemon noticed, in seconds since the epoch.
-        reason: what ended the task if it was not the end of its process, such as "closed its task"; else "".
+        reason: what ended the task if it was not the end of its process, such as "closed its task"; else "".  It does
+            not count once it is known how the process ended.
     """
 
     def __init__(
@@ -176,12 +184,34 @@ class Obituary(Death):
         return status is not None
 
     def _wait_status(self) -> int | None:
-        if self._status is None and self._ask_again is not None and not self.reason:
-            self._status = self._ask_again()
+        if self._status is None and self.reason in ("", LET_GO):
+            self._status = self._status_of_child()
+            if self._status is None and self._ask_again is not None:
+                self._status = self._ask_again()
         return self._status
 
+    def _status_of_child(self) -> int | None:
+        """What the system tells this process of its own child, before anybody has collected it."""
+        if not self.pid:
+            return None
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            return None
+        try:
+            return wait_status(pidfd)
+        finally:
+            os.close(pidfd)
+
+    def wait(self, timeout: float = 1.0) -> bool:
+        """As ``Death.wait``."""
+        if self.pid and self._wait_status() is None:
+            with contextlib.suppress(OSError):
+                self._pidfd = os.pidfd_open(self.pid)
+        return super().wait(timeout)
+
     def __str__(self) -> str:
-        how = self.reason or self._how() or "ended, and the system has not said how,"
+        how = self._how() or self.reason or "ended, and the system has not said how,"
         return f"task {self.label} {how} at {time.strftime('%H:%M:%S', time.localtime(self.when))}"
 
     def __eq__(self, other: object) -> bool:

@@ -26,6 +26,7 @@ from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
+from machport.peer.death import LET_GO
 from machport.peer.liveness import is_dead, number_in_proc
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
@@ -475,7 +476,7 @@ def _reason(client: Client, why: str) -> str:
     if why == _DIED or _is_dying(client.peer):
         return ""
     if why == _HUNG_UP:
-        return "let its connection go"
+        return LET_GO
     return f"was {why}" if why.startswith("cut off") else f"was cut off: {why}"
 
 

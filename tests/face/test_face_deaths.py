@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 from collections.abc import Callable
@@ -126,7 +127,7 @@ def test_a_living_server_that_drops_a_request_is_named(task: machport.Task, new_
     second.finish()
     error = caught.value
     assert (error.death, error.retry_safe, error.holder) == (None, False, f"second[{second.pid}]")
-    assert f"the server of port 'jobs' dropped this request (second[{second.pid}] has the port now)" in str(error)
+    assert f"the server of port 'jobs' dropped this request (second[{second.pid}] has the port, if" in str(error)
 
 
 def test_whoever_had_the_request_is_blamed_though_another_was_asked(task: machport.Task, new_client: NewClient) -> None:
@@ -244,3 +245,66 @@ def test_without_a_daemon_an_error_says_what_it_knows(task: machport.Task) -> No
     error = server_died(task, name, c.MIG_SERVER_DIED, 0x77)
     assert (error.death, error.port_label, error.retry_safe) == (None, "", False)
     assert "the server dropped this request, which may have been carried out" in str(error)
+
+
+# Children of one's own
+
+
+def drop_requests(port: machport.ReceiveRight, kill: bool) -> None:
+    port.receive()
+    if kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise SystemExit(7)
+
+
+@pytest.mark.parametrize(("kill", "how"), [(True, "was killed by SIGKILL"), (False, "exited with 7")])
+def test_the_parent_is_told_how_its_child_died_before_it_has_collected_it(
+    task: machport.Task, kill: bool, how: str
+) -> None:
+    """The system tells a parent first."""
+    port = task.allocate(label="jobs")
+    right = port.make_send()
+    with task.spawn(drop_requests, port.move(), kill) as child:
+        with pytest.raises(machport.ServerDied):
+            right.call(timeout=PATIENCE)
+        with right.dead(PATIENCE) as notice:
+            death = notice.death
+        assert death is not None
+        assert death.pid == child.pid
+        assert death.wait(PATIENCE)
+        assert how in str(death)
+
+
+def test_what_ended_in_order_is_told_as_what_it_exited_with(task: machport.Task) -> None:
+    """Its connection ends before its process does, which is no end of its own."""
+    port = task.allocate()
+    right = port.make_send()
+    child = task.spawn(drop_requests, port.move(), False)
+    with pytest.raises(machport.ServerDied):
+        right.call(timeout=PATIENCE)
+    assert child.join(PATIENCE) == 7
+    death = right.dead(PATIENCE).death
+    assert death is not None
+    assert death.exit_code == 7
+    child.close()
+
+
+def test_a_timeout_tells_whether_anything_was_sent(task: machport.Task) -> None:
+    full, silent = task.allocate(qlimit=0), task.allocate()
+    with pytest.raises(machport.TimedOut) as unsent:
+        full.make_send().call(timeout=0)
+    with pytest.raises(machport.TimedOut) as unanswered:
+        silent.make_send().call(timeout=0)
+    assert unsent.value.retry_safe
+    assert not unanswered.value.retry_safe
+
+
+def test_an_error_shows_its_text_where_it_is_not_printed(task: machport.Task) -> None:
+    port = task.allocate(label="jobs")
+    right = port.make_send()
+    port.close()
+    with pytest.raises(machport.ServerDied) as error:
+        right.call()
+    assert error.value.port_dead
+    assert repr(error.value) == f"ServerDied({str(error.value)!r})"
+    assert "'jobs'" in repr(error.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -299,7 +300,7 @@ def test_a_closed_right_cannot_be_moved(task: machport.Task) -> None:
 @pytest.mark.parametrize("body", [5, [1, 2], "text", None])
 def test_a_body_is_bytes(task: machport.Task, body: object) -> None:
     port = task.allocate()
-    with pytest.raises(TypeError):
+    with pytest.raises(machport.BadArguments, match="a body is bytes"):
         port.make_send().send(body)  # type: ignore[arg-type]
     assert port.status().msgcount == 0
 
@@ -347,3 +348,51 @@ def test_a_right_can_be_shown_when_nobody_can_be_asked(daemon: DaemonProcess) ->
         port = lost.allocate()
         daemon.kill()
         assert repr(port) == f"<ReceiveRight {port.name:#x} of {lost.label}>"
+
+
+def test_one_right_is_moved_once_in_a_message_and_two_objects_of_it_twice(task: machport.Task) -> None:
+    port, box = task.allocate(), task.allocate()
+    first, second, way = port.make_send(), port.make_send(), box.make_send()
+
+    with pytest.raises(machport.InvalidArgument, match="moved twice in one message"):
+        way.send(rights=[first.move(), first.move()])
+    second.send(b"unharmed")
+    way.send(rights=[first.move(), second.move()])
+    assert box.receive(WAIT).rights == [first, second]
+    assert port.receive(WAIT).body == b"unharmed"
+
+
+def test_a_right_that_was_taken_away_by_its_name_is_not_told_to_be_dead(task: machport.Task) -> None:
+    port = task.allocate(label="jobs")
+    right = port.make_send()
+    task.calls.mach_port_deallocate(task.name, right.name)
+
+    with pytest.raises(machport.DeadPort, match="no right of this kind to the port, which lives"):
+        right.send(b"")
+    right.gone("deallocated")
+
+
+@pytest.mark.parametrize("rights", ["move", "copy"])
+def test_rights_are_a_list(task: machport.Task, rights: str) -> None:
+    port = task.allocate()
+    right = port.make_send()
+    with pytest.raises(TypeError, match="rights= is a list"):
+        right.send(rights=getattr(right, rights)())
+    assert port.status().msgcount == 0
+
+
+def test_a_service_has_a_name_of_text_and_whoever_has_it_is_named(task: machport.Task) -> None:
+    with pytest.raises(machport.BadArguments, match="a string, not b'jobs'"):
+        task.look_up(b"jobs")  # type: ignore[arg-type]
+    first = machport.Task(label="first")
+    says = rf"'jobs' is served by {re.escape(first.label)}"
+    with first, first.check_in("jobs"), pytest.raises(machport.AlreadyExists, match=says):
+        task.check_in("jobs")
+
+
+def test_an_answer_for_nobody_says_to_pass_it_over(task: machport.Task) -> None:
+    port, answers = task.allocate(), task.allocate()
+    port.make_send().send(reply_to=answers)
+    answers.close()
+    with pytest.raises(machport.DeadPort, match=r"reply in .*: whoever asked does not wait any more; pass it over"):
+        port.receive(WAIT).reply(b"too late")

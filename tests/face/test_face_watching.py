@@ -177,6 +177,14 @@ def test_what_cannot_be_called_is_refused_before_anything_is_asked(task: machpor
     assert right.request_dead_name(None) is None
 
 
+def test_a_coroutine_function_is_no_callback(task: machport.Task) -> None:
+    async def callback(notice: machport.DeadNameNotification) -> None: ...
+
+    port = task.allocate()
+    with pytest.raises(machport.InvalidArgument, match="which nobody would run"):
+        port.make_send().on_dead_name(callback)
+
+
 def test_an_ordinary_watch_is_not_awaited(task: machport.Task) -> None:
     port = task.allocate()
     right = port.make_send()

@@ -102,29 +102,46 @@ def test_an_obituary_says_who_it_was_and_how_its_process_ended(
     assert len({again, obituary}) == 1
 
 
-def test_how_it_ended_may_be_known_later_and_is_asked_again(task: machport.Task, new_client: NewClient) -> None:
+@pytest.fixture
+def other(new_client: NewClient) -> Client:
+    """Whoever is not the parent of the process that dies."""
+    return new_client("other")
+
+
+def test_the_parent_knows_how_it_ended_before_it_has_collected_it(task: machport.Task, new_client: NewClient) -> None:
+    client = new_client("worker")
+    client.process.kill()
+    client.wait_until_gone()
+    obituary = obituary_of(client.inbox)
+    assert obituary.wait(PATIENCE)
+    assert obituary.signal == signal.SIGKILL
+    assert client.wait() == -signal.SIGKILL
+
+
+def test_how_it_ended_may_be_known_later_and_is_asked_again(new_client: NewClient, other: Client) -> None:
     """The system tells others than the parent when the parent has collected the process."""
     client = new_client("worker")
+    other.give("right", client.inbox.copy())
     client.process.kill()
     os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
     client.wait_until_gone()
-    obituary = obituary_of(client.inbox)
-    assert (obituary.signal, obituary.exit_code) == (None, None)
-    assert "ended, and the system has not said how, at" in str(obituary)
+    other.do("death = right.describe().obituary")
+    assert other.do("death.signal, death.exit_code") == (None, None)
+    assert "ended, and the system has not said how, at" in other.do("str(death)")
     client.wait()
-    assert obituary.signal == signal.SIGKILL
-    assert "was killed by SIGKILL" in str(obituary)
+    assert other.do("death.signal") == signal.SIGKILL
+    assert "was killed by SIGKILL" in other.do("str(death)")
 
 
-def test_what_is_asked_again_too_late_stays_unknown(task: machport.Task, new_client: NewClient) -> None:
+def test_what_is_asked_again_too_late_stays_unknown(new_client: NewClient, other: Client) -> None:
     client = new_client("worker")
+    other.give("right", client.inbox.copy())
     client.process.kill()
     os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)
     client.wait_until_gone()
-    obituary = obituary_of(client.inbox)
-    client.inbox.close()
+    other.do("death = right.describe().obituary; right.close()")
     client.wait()
-    assert obituary.signal is None
+    assert other.do("death.signal") is None
 
 
 def test_the_daemon_keeps_no_descriptor_of_a_process_that_was_collected(
