@@ -146,7 +146,8 @@ class Service:
             self._answer(message, unfit_result(self._interface, routine, error))
 
     def _answer(self, message: Message, body: bytes) -> None:
-        if message.expects_reply:
+        # Never by a send right, whose full queue would be the server's trouble.
+        if waits(message) and message.expects_reply:
             with contextlib.suppress(DeadPort):
                 message.reply(body)
         message.close()

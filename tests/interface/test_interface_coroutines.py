@@ -14,6 +14,10 @@ from interface_actors import Calculator, Divider, Served, kinds
 
 import machport
 from machport import aio
+from machport.abi import constants as c
+from machport.abi import message as layout
+from machport.abi.traps import new_msg
+from machport.face.message import pack_body
 from machport.interfaces.definition import interface_of
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -320,3 +324,26 @@ def test_faces_that_do_not_fit_are_refused_and_told_of_the_twin(
     awaited.close()
     with pytest.raises(machport.ClosedRight):
         _ = machport.serve(Awaited, Awaited(), awaited)
+
+
+@pytest.mark.parametrize("body", [b"no MessagePack", msgspec.msgpack.encode([None, "raises"])])
+def test_a_oneway_request_with_a_send_right_to_a_full_port_does_not_end_the_serving(
+    run: Run, loop_task: aio.Task, task: machport.Task, body: bytes
+) -> None:
+    """A hostile caller costs nobody else anything: a server answers only by rights that no full queue holds up."""
+    full = task.allocate(qlimit=0)
+    number = interface_of(Awaited).routines["note"].id
+
+    async def main() -> None:
+        async with Serving(loop_task, Awaited, Awaited()) as served:
+            loop_task.register("attacked", served.right)
+            with task.look_up("attacked") as right, full.make_send() as answers:
+                send, copy = c.MACH_SEND_MSG, c.MACH_MSG_TYPE_COPY_SEND
+                bits = copy | copy << 8
+                message = layout.pack(bits, right.name, answers.name, number, inline=pack_body(body))
+                assert task.calls.mach_msg(new_msg(send, message)).code == 0
+            proxy = machport.proxy(Awaited, served.right, timeout=PATIENCE)
+            assert await proxy.notes() == ["awaited"]
+            assert not served.ended.is_set()
+
+    run(main)
