@@ -85,6 +85,7 @@ class Child(Closing):
     stderr: IO[Any] | None = None
 
     def __init__(self, process: Process, task_right: AnySendRight) -> None:
+        self._parent = os.getpid()
         self._process = process
         self._death: Death | None = None
         self.task_right = task_right
@@ -135,7 +136,12 @@ class Child(Closing):
         return self._process.exitcode
 
     def close(self) -> None:
-        """Kill the process if it still runs, and give up the right to its task."""
+        """Kill the process if it still runs, and give up the right to its task.
+
+        In a forked child of the process that started it, it does nothing: the process is not the child's.
+        """
+        if self._parent != os.getpid():
+            return
         if self._process.exitcode is None:
             self._process.kill()
         self._process.join()

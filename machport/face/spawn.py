@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,16 @@ _PROGRAM_OPTIONS = ("env", "cwd", "stdin", "stdout", "stderr")
 #: In the flags of a function's code: calling it runs nothing yet.
 _IS_COROUTINE = 0x80
 _IS_ASYNC_GENERATOR = 0x200
+#: Processes of ``multiprocessing`` that were started here.
+_processes: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """In a forked child: they are the parent's, and ``multiprocessing`` would end them when the child exits."""
+    getattr(sys.modules.get("multiprocessing.process"), "_children", set()).difference_update(_processes)
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class _Membership:
@@ -177,6 +188,7 @@ def _start_function(
             target=_run, args=(membership, form is not None, target, args, kwargs), name=label, daemon=True
         )
         pickling.register()
+        _processes.add(process)
         with pickling.carried_by(start.handover):
             process.start()
         start.started(process)

@@ -225,3 +225,5 @@ def _abandon_all() -> None:
 # Before the one of multiprocessing, which asks its processes to end and then waits for those that do not.
 assert multiprocessing.util
 atexit.register(_abandon_all)
+# In a forked child they are the parent's.
+os.register_at_fork(after_in_child=_living.clear)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
+from actors import PATIENCE, DaemonProcess
 
 import machport
 from machport import mach
@@ -142,3 +145,34 @@ def test_only_a_pidfd_can_be_watched(task: machport.Task, tmp_path: Path) -> Non
     with open(tmp_path / "file", "w") as file, pytest.raises(machport.InvalidArgument, match="not a pidfd"):
         task.calls.watch(child, file.fileno())
     task.calls.task_terminate(child)
+
+
+FORKS = """
+import os, sys
+import machport
+
+def wait(port):
+    port.receive()
+
+if __name__ == "__main__":
+    port = machport.task_self().allocate()
+    right = port.make_send()
+    with machport.spawn(wait, port.move()) as child:
+        pid = os.fork()
+        if pid == 0:
+            {}
+        assert os.waitpid(pid, 0)[1] == 0
+        right.send(b"end in order")
+        print("ended with", child.join(30))
+"""
+
+
+@pytest.mark.parametrize("ending", ["child = None; sys.exit()", "sys.exit()", "child.close(); os._exit(0)"])
+def test_a_forked_child_that_ends_leaves_the_children_of_its_parent_alone(
+    daemon: DaemonProcess, tmp_path: Path, ending: str
+) -> None:
+    """Its exit, its ``with`` blocks and its ``close`` are those of a process that started none (T11)."""
+    program = tmp_path / "forks.py"
+    program.write_text(FORKS.format(ending))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert (done.stdout, done.stderr) == ("ended with 0\n", "")

@@ -432,3 +432,39 @@ def test_workers_end_with_a_killed_pool(daemon: DaemonProcess, tmp_path: Any) ->
             import select
 
             assert select.select([worker], [], [], PATIENCE)[0]
+
+
+FORKS = """
+import os, sys
+import machport
+import pool_work
+
+if __name__ == "__main__":
+    task = machport.task_self()
+    out, word = task.allocate(), task.allocate()
+    pool = machport.WorkerPool(1)
+    say = word.make_send()
+    call = pool.submit(pool_work.say_and_wait, out.make_send().move(), word.move())
+    worker = int(out.receive(30).body)
+    pid = os.fork()
+    if pid == 0:
+        sys.exit()
+    assert os.waitpid(pid, 0)[1] == 0
+    say.send(b"go on")
+    print(int(call.result(30)) == worker)
+"""
+
+
+def test_a_forked_child_that_exits_leaves_the_workers_of_its_parent_alone(daemon: DaemonProcess, tmp_path: Any) -> None:
+    """The pool is its parent's (T11)."""
+    program = tmp_path / "forks.py"
+    program.write_text(FORKS)
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env={**os.environ, "PYTHONPATH": os.path.dirname(work.__file__)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
