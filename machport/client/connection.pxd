@@ -12,7 +12,7 @@ cdef class Connection:
     cdef object _all_channels
     cdef bint _closed
     cdef object _control
-    cdef list _forgotten
+    cdef object _forgotten
 
     cpdef tuple trap(self, object payload, object descriptors=*)
     cpdef list traps(self, object payloads, object answer_max)

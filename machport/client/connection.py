@@ -6,11 +6,13 @@ connection itself carries only hello and new channels; its end is the end of the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -138,7 +140,7 @@ class Connection:
         self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
         self._all_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._closed = False
-        self._forgotten: list[tuple[int, int]] = []
+        self._forgotten: deque[tuple[int, int]] = deque()
         self._control, payload = self._greet(Hello(label, ticket))
         if t.number_of(payload):
             rule, says = t.unpack_refusal(payload)
@@ -170,7 +172,7 @@ class Connection:
             ForkedTask: the process is a forked child of the task's.
         """
         if self._forgotten:
-            self._tell_forgotten()
+            self.tell_forgotten()
         try:
             return self._channel().trap(payload, descriptors)
         except DaemonLost:
@@ -263,16 +265,20 @@ class Connection:
         # While there is no room, not each of a multitude tries again.
         waiting = len(self._forgotten)
         if not waiting & (waiting - 1):
-            self._tell_forgotten()
+            self.tell_forgotten()
 
-    def _tell_forgotten(self) -> None:
+    def tell_forgotten(self) -> None:
+        """Let the daemon hear of what it had no room to hear of before, if it has now."""
         if self._pid != os.getpid():
             self._forgotten.clear()
         while self._forgotten:
-            # Another thread, or a finalizer, may come in between.
-            told, self._forgotten = self._forgotten[:_FORGOTTEN_MAX], self._forgotten[_FORGOTTEN_MAX:]
-            if not self._control.post(t.FORGET.pack(words=[word for pair in told for word in pair])):
-                self._forgotten += told
+            # Another thread, or a finalizer, may come in between anywhere: each pair is one's who takes it out.
+            words: list[int] = []
+            with contextlib.suppress(IndexError):
+                while len(words) < 2 * _FORGOTTEN_MAX:
+                    words += self._forgotten.popleft()
+            if words and not self._control.post(t.FORGET.pack(words=words)):
+                self._forgotten.extend(zip(words[::2], words[1::2], strict=True))
                 return
 
     def check_usable(self) -> None:

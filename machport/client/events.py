@@ -69,6 +69,9 @@ class Events(Channel):
             LimitReached: as many calls as may be are under way, or no memory is left for the message; nothing was sent.
             DaemonLost, DeadTask, ForkedTask: as ``Connection.trap``.
         """
+        connection = self._connection()
+        if connection is not None:
+            connection.tell_forgotten()
         if len(self._under_way) >= t.ASYNC_MAX:
             raise LimitReached(f"{t.ASYNC_MAX} calls of this loop wait already")
         tag = self._next_tag()

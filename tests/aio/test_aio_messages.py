@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import pytest
+from actors import DaemonProcess
 from anyio.lowlevel import checkpoint
 
 import machport
@@ -408,3 +410,32 @@ def test_an_error_says_the_same_as_the_ordinary_one(run: Run, loop_task: aio.Tas
                     assert not dropped.value.retry_safe
 
     run(main)
+
+
+def test_a_task_that_only_awaits_gives_up_what_it_forgets(
+    run: Run, loop_task: aio.Task, task: machport.Task, daemon: DaemonProcess
+) -> None:
+    """Also what the daemon had no room to hear of when it was forgotten (N37)."""
+    port, box = task.allocate(), loop_task.allocate()
+    loop_task.register("box", box.make_send())
+    with task.look_up("box") as way:
+        way.send(rights=[port.make_send().move()])
+    watch = port.on_no_senders(sync=1)
+
+    async def main() -> None:
+        message = await box.receive()
+        right = message.rights.pop()
+        assert isinstance(right, aio.SendRight)
+        forgotten = [right, *(right.duplicate() for _ in range(3000))]
+        del right
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            forgotten.clear()
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+        while not watch.done:
+            with pytest.raises(machport.TimedOut):
+                await box.receive(timeout=0)
+
+    run(main)
+    assert watch.result().count == 1

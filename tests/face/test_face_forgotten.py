@@ -150,6 +150,33 @@ def test_a_million_forgotten_rights_are_too_many_for_no_socket(task: machport.Ta
     keep.close()
 
 
+def test_a_collection_while_something_is_forgotten_gives_nothing_up_twice(task: machport.Task) -> None:
+    """Nor does it leave anything out; whatever is under way when a cycle with rights is found."""
+    port = task.allocate()
+    keep = port.make_send()
+    before = gc.get_threshold()
+    gc.disable()
+    try:
+        for threshold in [1, 1, 1, 2, 3, 5, 8] * 12:
+            forgotten: list[machport.SendRight | None] = [port.make_send() for _ in range(40)]
+            for _ in range(4):
+                cycle: list[object] = [port.make_send() for _ in range(3)]
+                cycle.append(cycle)
+            del cycle
+            gc.set_threshold(threshold, 1000, 1000)
+            gc.enable()
+            for number in range(40):
+                forgotten[number] = None
+            gc.disable()
+            gc.collect()
+            heard(task)
+            assert task.calls.mach_port_get_refs(task.name, port.name, mach.MACH_PORT_RIGHT_SEND) == 1
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    keep.close()
+
+
 def test_development_mode_warns_of_what_is_forgotten(daemon: DaemonProcess) -> None:
     source = """
 import machport
