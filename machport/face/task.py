@@ -150,6 +150,7 @@ class AnyTask(Closing):
         adopted = kind(self, name)
         if isinstance(right, AnyPortSet) and isinstance(adopted, AnyPortSet):
             adopted.keep_members_of(right)
+        adopted._borrowed = right._borrowed
         right.gone("adopted")
         return adopted
 

@@ -239,3 +239,15 @@ def test_an_interrupt_of_the_program_ends_it_as_usual(loop_task: aio.Task) -> No
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
     assert port.status() == before
+
+
+def test_a_member_that_was_put_in_by_its_name_stays_there_when_its_adopted_object_is_forgotten(
+    loop_task: aio.Task,
+) -> None:
+    """The object stands for a right that somebody else has, in whatever form."""
+    port, pset = loop_task.allocate(), loop_task.port_set()
+    loop_task.calls.mach_port_move_member(loop_task.name, port.name, pset.name)
+
+    machport.Task.of(loop_task).adopt(pset.members()[0])
+
+    assert port.status().pset is not None
