@@ -17,7 +17,7 @@ from machport.face.message import Message, Notification, PortDeletedNotification
 
 if TYPE_CHECKING:
     from machport.face.blocking import PortSet, Task
-    from machport.face.rights import AnyReceiveRight, Right
+    from machport.face.rights import AnyReceiveRight, Right, SendOnceRight
     from machport.face.task import AnyTask
 
 #: What is called with a notification.
@@ -142,15 +142,39 @@ class Request:
     def withdraw(self) -> None:
         """Take the request back from the kernel."""
         try:
-            if not self.right.closed:
-                previous = self.right.request_notification(self.variant, 0, None)
-                if previous is not None:
-                    previous.close()
+            # By its name, which stays if the task has other references of the right.
+            previous = self._replace(c.MACH_PORT_NULL, 0)
+            if previous is not None:
+                self._pass_on(previous)
         except MachError:
             # The right, the task or the daemon is gone, and the request with it.
             pass
         finally:
             self.attendant.dismiss(self)
+
+    def _pass_on(self, previous: SendOnceRight) -> None:
+        """Give up what the kernel had to tell by; if that is somebody else's, who asked later, it has it again."""
+        # The same port has the same label; the name in it is no other port's in this task.
+        label = f"watches by {self.port.name:#x}"
+        self.port.set_label(label)
+        if previous.label == label:
+            previous.close()
+            return
+        # Where senders are waited for, one was there, unless nobody has made one yet.
+        between = self._replace(previous.name, 1)
+        previous.gone("used")
+        if between is not None:
+            between.close()
+
+    def _replace(self, notify: int, sync: int) -> SendOnceRight | None:
+        """Let the kernel tell by another send-once right, or by none; the one it had."""
+        from machport.face.rights import SendOnceRight
+
+        task = self.right.task
+        previous = task.calls.mach_port_request_notification(
+            task.name, self.right._name, self.variant, sync, notify, c.MACH_MSG_TYPE_MOVE_SEND_ONCE
+        )
+        return None if previous in (c.MACH_PORT_NULL, c.MACH_PORT_DEAD) else SendOnceRight(task, previous)
 
     def arrive(self, message: Message) -> None:
         """Something came to the port."""

@@ -9,6 +9,7 @@ import pytest
 from actors import DaemonProcess
 
 import machport
+from machport import mach
 
 WAIT = 20.0
 
@@ -214,3 +215,50 @@ def test_whoever_waits_learns_that_the_task_was_closed(daemon: DaemonProcess) ->
 
     with pytest.raises(machport.DeadTask):
         watch.wait(WAIT)
+
+
+def test_closing_a_watch_that_was_displaced_leaves_the_other_request_alone(task: machport.Task) -> None:
+    """N7: who asks last is told, also if the one before him gives up later."""
+    port, own = task.allocate(), task.allocate()
+    right = port.make_send()
+    watch = right.on_dead_name()
+    displaced = right.request_dead_name(own)
+    assert displaced is not None
+
+    watch.close()
+    port.close()
+
+    assert isinstance(own.receive(WAIT), machport.DeadNameNotification)
+
+
+@pytest.mark.parametrize("made", [0, 1])
+def test_no_senders_are_still_told_to_who_displaced_a_watch_that_is_closed(task: machport.Task, made: int) -> None:
+    """N42: when they have gone, and not before one was made."""
+    port, own = task.allocate(), task.allocate()
+    rights = [port.make_send() for _ in range(made)]
+    watch = port.on_no_senders(sync=1)
+    displaced = port.request_no_senders(own, sync=1)
+    assert displaced is not None
+
+    watch.close()
+
+    with pytest.raises(machport.TimedOut):
+        own.receive(0)
+    for right in [*rights, port.make_send()]:
+        right.close()
+    notice = own.receive(WAIT)
+    assert isinstance(notice, machport.NoSendersNotification) and notice.count == made + 1
+
+
+def test_a_watch_is_withdrawn_though_the_object_that_began_it_is_closed(task: machport.Task) -> None:
+    """N20: a request that is left behind would bring a reference of the dead name that nobody gives back."""
+    port = task.allocate()
+    right = port.make_send()
+    with right.duplicate() as first:
+        watch = first.on_dead_name()
+
+    watch.close()
+    port.close()
+
+    assert right.is_dead()
+    assert task.calls.mach_port_get_refs(task.name, right.name, mach.MACH_PORT_RIGHT_DEAD_NAME) == 1
