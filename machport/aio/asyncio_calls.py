@@ -50,6 +50,14 @@ class AsyncioCalls(LoopCalls):
             self.loop.call_soon(self._look_on, context=self._context)
 
     def _look_on(self) -> None:
+        try:
+            self._look_once()
+        except BaseException:
+            # What ends the program, from a callback or a handler of signals: its coroutines may still wait at the end.
+            self._go_on()
+            raise
+
+    def _look_once(self) -> None:
         if self._look():
             self._budget = self._most
             self._until = memory.now() + self._budget
@@ -79,10 +87,12 @@ class AsyncioCalls(LoopCalls):
         self._looks = False
 
     def _readable(self) -> None:
-        self._take()
-        if not self.closed and not self._looks:
-            self._looks = True
-            self._go_on()
+        try:
+            self._take()
+        finally:
+            if not self.closed and not self._looks:
+                self._looks = True
+                self._go_on()
 
     def close(self) -> None:
         if self._watched and not self.loop.is_closed():

@@ -5,7 +5,6 @@ One channel for all calls of a task in a loop.  How the loop looks at it, and ho
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import threading
 from collections.abc import Callable, Sequence
@@ -184,6 +183,7 @@ class LoopCalls:
         except MachError as error:
             self.fail(error)
             return True
+        ending: BaseException | None = None
         for tag, answer in answers:
             pending = self._pending.pop(tag)
             pending.answer = answer
@@ -191,8 +191,15 @@ class LoopCalls:
             if not pending.is_left:
                 self._wake(pending)
             elif pending.unclaimed is not None:
-                with contextlib.suppress(MachError):
+                try:
                     pending.unclaimed(answer)
+                except MachError:
+                    pass
+                except BaseException as error:
+                    # Not before those who wait for the other answers have them.
+                    ending = error
+        if ending is not None:
+            raise ending
         return bool(answers)
 
     def _changed(self) -> None:

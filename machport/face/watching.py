@@ -182,26 +182,42 @@ class Request:
             message.close()
             says = f"{self.about} will not be told of: the right was given up or moved, or others asked for it"
             self.finish(None, ClosedRight(says, task=self.right.task.label))
-        else:
+            self.attendant.dismiss(self)
+            return
+        try:
             self.finish(message, None)
-        self.attendant.dismiss(self)
+        finally:
+            self.attendant.dismiss(self)
 
     def finish(self, notice: Notification | None, error: MachError | None) -> None:
-        """It is over: with the notification, or because none will come."""
+        """It is over: with the notification, or because none will come.
+
+        Raises:
+            BaseException: a callback raised what is no ``Exception``; the others were called as well.
+        """
         with self._lock:
             if self.done.is_set():
                 return
             self.notice, self.error = notice, error
             self.done.set()
             watches, self._watches = self._watches, []
+        ending: BaseException | None = None
         for watch in watches:
             if watch.callback is not None and notice is not None:
                 try:
                     watch.callback(notice)
                 except Exception:
-                    import logging
+                    self.log_failure()
+                except BaseException as error:
+                    ending = error
+        if ending is not None:
+            raise ending
 
-                    logging.getLogger("machport").exception("what was to be called for %s failed", self.about)
+    def log_failure(self) -> None:
+        """Tell of what a callback has just raised."""
+        import logging
+
+        logging.getLogger("machport").exception("what was to be called for %s failed", self.about)
 
 
 class Attendant:
@@ -298,8 +314,14 @@ class ThreadAttendant(Attendant):
                 request = self._requests.get(message.port)
                 if request is None:
                     message.close()
-                else:
+                    continue
+                try:
                     request.arrive(message)
+                except MachError:
+                    raise
+                except BaseException:
+                    # ``sys.exit`` would end this thread only, and the watches of others with it.
+                    request.log_failure()
         except MachError as error:
             for request in list(self._requests.values()):
                 request.finish(None, error)

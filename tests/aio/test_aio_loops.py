@@ -251,3 +251,40 @@ def test_a_member_that_was_put_in_by_its_name_stays_there_when_its_adopted_objec
     machport.Task.of(loop_task).adopt(pset.members()[0])
 
     assert port.status().pset is not None
+
+
+@pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt])
+def test_a_callback_that_ends_the_program_lets_its_coroutines_come_to_their_end(
+    loop_task: aio.Task, ending: type[BaseException]
+) -> None:
+    """What they still wait for in their ``finally`` is answered, and other callbacks of the same death are called."""
+    ended = list[str]()
+
+    async def main() -> None:
+        echo, port, other = loop_task.allocate(), loop_task.allocate(), loop_task.allocate()
+        echo_right, right, other_right = echo.make_send(), port.make_send(), other.make_send()
+
+        async def serve() -> None:
+            try:
+                await echo.serve(lambda request: request.body)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await echo_right.send(b"still here")
+                    ended.append((await echo.receive(PATIENCE)).body.decode())
+
+        serving = asyncio.create_task(serve())
+
+        def end(_: object) -> None:
+            raise ending
+
+        right.on_dead_name(end)
+        right.on_dead_name(lambda _: ended.append("called"))
+        other_right.on_dead_name(lambda _: ended.append("told"))
+        assert (await echo_right.call(b"there")).body == b"there"
+        port.close()
+        other.close()
+        await serving
+
+    with pytest.raises(ending):
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    assert ended == ["called", "told", "still here"]

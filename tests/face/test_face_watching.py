@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 
 import pytest
@@ -262,3 +263,22 @@ def test_a_watch_is_withdrawn_though_the_object_that_began_it_is_closed(task: ma
 
     assert right.is_dead()
     assert task.calls.mach_port_get_refs(task.name, right.name, mach.MACH_PORT_RIGHT_DEAD_NAME) == 1
+
+
+def test_a_callback_that_would_exit_does_not_take_the_other_watches_along(
+    task: machport.Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends nothing but itself: the thread goes on for all who wait."""
+    first, second = task.allocate(), task.allocate()
+    called = threading.Event()
+    right, other = first.make_send(), second.make_send()
+    right.on_dead_name(lambda _: sys.exit("in a callback"))
+    right.on_dead_name(lambda _: called.set())
+    watch = other.on_dead_name()
+
+    first.close()
+    assert called.wait(WAIT)
+    second.close()
+
+    assert watch.wait(WAIT).name == other.name
+    assert "in a callback" in caplog.text
