@@ -262,10 +262,11 @@ class AnyTask(Closing):
         # At the very end of the interpreter, names of modules are None.
         if sys is None or sys.is_finalizing() or self.closed or right._name == c.MACH_PORT_DEAD:
             return
+        # First: a warning may be an error.
+        self.calls.forget(right._name, right.kind)
         if sys.flags.dev_mode and right.kind != c.MACH_PORT_RIGHT_DEAD_NAME and not right._quiet:
             says = f"{right.short_repr()} was forgotten; close it, or use it in a with block"
             warnings.warn(says, ResourceWarning, stacklevel=2, source=right)
-        self.calls.forget(right._name, right.kind)
 
     def port_set(self, *ports: AnyReceiveRight) -> AnyPortSet:
         """A new port set with these receive rights in it."""

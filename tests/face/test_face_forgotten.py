@@ -193,6 +193,19 @@ with machport.Task(label="careless") as task:
     assert "ReceiveRight" in answer.stderr
 
 
+def test_a_warning_that_is_an_error_keeps_nothing_from_being_given_up(daemon: DaemonProcess) -> None:
+    source = """
+import machport
+with machport.Task(label="careless") as task, task.allocate() as port:
+    watch = port.on_no_senders(sync=1)
+    port.make_send()
+    print(watch.wait(30).count)
+"""
+    command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", source]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert answer.stdout == "1\n"
+
+
 @pytest.mark.parametrize("ending", ["pass", "sys.exit(0)", "raise SystemExit", "task.close()"])
 def test_an_interpreter_that_exits_with_rights_left_does_not_hang(daemon: DaemonProcess, ending: str) -> None:
     """Its rights go with it, by the end of its task."""
