@@ -105,6 +105,8 @@ class Task(AnyTask):
 
                 calls = AsyncioCalls(connection, cast("AbstractEventLoop", loop))
             self._loop_calls, self._loop = calls, loop
+            if self._attendant is not None:
+                self.attendant.go_on(calls)
         return calls
 
     def mach_msg(self, trap: MsgTrap) -> MsgAnswer:

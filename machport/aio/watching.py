@@ -14,10 +14,11 @@ from machport.abi.traps import MsgAnswer, new_msg
 from machport.aio.pending import LoopCalls, Pending
 from machport.face.message import received_message
 from machport.face.task import RCV_LIMIT, TRAILER
-from machport.face.watching import Attendant, Request, Watch
+from machport.face.watching import Attendant, Callback, Request, Watch
 
 if TYPE_CHECKING:
     from machport.aio.task import Task
+    from machport.face.rights import Right
 
 
 class LoopAttendant(Attendant):
@@ -29,9 +30,20 @@ class LoopAttendant(Attendant):
         #: The call that receives for each request, and who waits for it.
         self._requests: dict[Request, tuple[LoopCalls, Pending, list[Pending]]] = {}
 
-    def attend(self, request: Request) -> None:
-        calls = self._task.loop_calls()
+    def begin(self, right: Right, variant: int, sync: int, callback: Callback | None) -> Watch:
+        # Also for a request that is there already: it may be from a loop that is closed.
+        self._task.loop_calls()
+        return super().begin(right, variant, sync, callback)
 
+    def attend(self, request: Request) -> None:
+        self._receive(request, self._task.loop_calls())
+
+    def go_on(self, calls: LoopCalls) -> None:
+        """Receive in the task's next loop what the last one does not any more."""
+        for request in list(self._requests):
+            self._receive(request, calls)
+
+    def _receive(self, request: Request, calls: LoopCalls) -> None:
         def arrive(answer: MsgAnswer) -> None:
             if answer.buffer is not None and not answer.code:
                 request.arrive(received_message(self._task, answer.buffer, answer.memory))
@@ -59,11 +71,11 @@ class LoopAttendant(Attendant):
         Raises:
             TimedOut: it has not in ``timeout`` seconds.
         """
+        if not watch.done:
+            self._task.loop_calls()
         entry = self._requests.get(watch._request)
         if not watch.done and entry is not None:
-            # In the loop that it belongs to.
             calls, _, waiting = entry
-            assert calls is self._task.loop_calls()
             pending = Pending()
             waiting.append(pending)
             try:

@@ -288,3 +288,38 @@ def test_a_callback_that_ends_the_program_lets_its_coroutines_come_to_their_end(
     with pytest.raises(ending):
         asyncio.run(asyncio.wait_for(main(), PATIENCE))
     assert ended == ["called", "told", "still here"]
+
+
+def test_a_watch_goes_on_in_the_next_loop(run: Run, loop_task: aio.Task) -> None:
+    """Whoever watches the same right there, and whoever awaits what was begun before, is told."""
+    port = loop_task.allocate()
+    right = port.make_send()
+    called = list[str]()
+
+    async def begin() -> machport.Watch:
+        return right.on_dead_name(lambda _: called.append("in the first"))
+
+    async def go_on() -> None:
+        again = right.on_dead_name(lambda _: called.append("in the second"))
+        port.close()
+        assert (await again).name == right.name
+        assert (await watch).name == right.name
+
+    watch = run(begin)
+    run(go_on)
+    assert called == ["in the first", "in the second"]
+
+
+def test_a_watch_of_the_last_loop_is_awaited_in_the_next(run: Run, loop_task: aio.Task) -> None:
+    port = loop_task.allocate()
+    right = port.make_send()
+
+    async def begin() -> machport.Watch:
+        return right.on_dead_name()
+
+    async def go_on() -> None:
+        assert (await watch).name == right.name
+
+    watch = run(begin)
+    port.close()
+    run(go_on)
