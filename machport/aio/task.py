@@ -80,9 +80,15 @@ class Task(AnyTask):
             DeadTask, DaemonLost, ForkedTask, LimitReached: as any call.
         """
         trio = loops.running_library() == loops.TRIO
-        loop = loops.trio_library().lowlevel.current_trio_token() if trio else loops.running_loop()
+        try:
+            loop = loops.trio_library().lowlevel.current_trio_token() if trio else loops.running_loop()
+        except LoopMisuse:
+            # A forked child is in no loop, but that is not what is wrong.
+            self._check_usable()
+            raise
         calls = self._loop_calls
         if loop is not self._loop and calls is not None:
+            self._check_usable()
             if not _is_over(self._loop):
                 raise LoopMisuse(
                     "the task belongs to another event loop, in which it waited first; use one task for each loop, or "
@@ -108,6 +114,10 @@ class Task(AnyTask):
             if self._attendant is not None:
                 self.attendant.go_on(calls)
         return calls
+
+    def _check_usable(self) -> None:
+        if isinstance(self._carrier, Connection):
+            self._carrier.check_usable()
 
     def mach_msg(self, trap: MsgTrap) -> MsgAnswer:
         """Carry one ``mach_msg`` by the loop's own channel, so that it stays in order with those that are under way."""

@@ -323,3 +323,48 @@ def test_a_watch_of_the_last_loop_is_awaited_in_the_next(run: Run, loop_task: ai
     watch = run(begin)
     port.close()
     run(go_on)
+
+
+@pytest.mark.parametrize("new_loop", [False, True])
+def test_a_forked_child_is_told_that_it_is_one_and_its_parent_goes_on(
+    run: Run, loop_task: aio.Task, new_loop: bool
+) -> None:
+    """T11: in the middle of a coroutine, whether it goes on there or begins a loop of its own."""
+    port = loop_task.allocate()
+    right = port.make_send()
+
+    async def send() -> None:
+        await right.send(b"by the child")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(right.call, b"request")
+            with await port.receive(PATIENCE) as request:
+                said = await forked(send, new_loop)
+                request.reply()
+        assert said == "ForkedTask"
+
+    run(main)
+
+
+async def forked(send: Callable[[], Awaitable[None]], new_loop: bool) -> str:
+    """What a forked child of this process is told when it sends."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        said = "nothing"
+        try:
+            if new_loop:
+                asyncio.run(send())  # type: ignore[arg-type]
+            else:
+                await send()
+        except BaseException as error:
+            said = type(error).__name__
+        finally:
+            os.write(writing, said.encode())
+            os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    return said
