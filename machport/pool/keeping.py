@@ -222,7 +222,23 @@ class Keeping:
             dying.child.kill()
 
 
-def settle(call: Call, outcome: Any) -> None:
+def settle(call: Call, error: BaseException) -> None:
     """A call ends with an exception."""
-    with contextlib.suppress(InvalidStateError):
-        call.future.set_exception(outcome)
+    _tell(call.future.set_exception, error)
+
+
+def settle_with_result(call: Call, result: object) -> None:
+    """A call ends with its result."""
+    _tell(call.future.set_result, result)
+
+
+def _tell(end: Callable[[Any], None], outcome: object) -> None:
+    try:
+        end(outcome)
+    except InvalidStateError:
+        pass
+    except BaseException:
+        # A callback that would exit ends neither this thread nor the calls of others; the future logs all others.
+        import logging
+
+        logging.getLogger("machport").exception("a callback of a call on a pool failed")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import InvalidStateError
 
 from machport.abi.errors import ClosedRight, DaemonLost, DeadPort, InvalidName, MachError
 from machport.face.blocking import PortDestroyedNotification, Task
 from machport.face.message import Message, SendOnceNotification
 from machport.pool import work
 from machport.pool.errors import RemoteTraceback
-from machport.pool.keeping import Keeping, settle
+from machport.pool.keeping import Keeping, settle, settle_with_result
 from machport.pool.slots import Call, Slot, Slots
 
 
@@ -123,16 +122,15 @@ class Receiving:
         self._advance()
         if call is None:
             return
-        with contextlib.suppress(InvalidStateError):
-            if message.id == work.EXCEPTION:
-                call.future.set_exception(work.unpack_exception(message))
-                return
-            try:
-                result = work.unpack(message)
-            except Exception as error:
-                call.future.set_exception(error)
-            else:
-                call.future.set_result(result)
+        if message.id == work.EXCEPTION:
+            settle(call, work.unpack_exception(message))
+            return
+        try:
+            result = work.unpack(message)
+        except Exception as error:
+            settle(call, error)
+        else:
+            settle_with_result(call, result)
 
     def _take_port(self, notice: PortDestroyedNotification) -> None:
         """A worker's port came back, with what the worker had not received."""

@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -214,3 +215,24 @@ def test_workers_killed_at_random_lose_only_what_they_had_received(task: machpor
                 lost += 1
     assert sorted(done) == list(range(calls))
     assert 0 < lost <= kills
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_callback_that_would_exit_does_not_take_other_calls_along(
+    pool: WorkerPool, task: machport.Task, caplog: pytest.LogCaptureFixture, dies: bool
+) -> None:
+    """Whatever it is told of: results are still received, and deaths are told."""
+    out, word = task.allocate(), task.allocate()
+    say = word.make_send()
+    first = pool.submit(work.say_and_wait, out.make_send().move(), word.move())
+    first.add_done_callback(lambda _: sys.exit("in a callback"))
+    pid = int(out.receive(PATIENCE).body)
+    if dies:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        say.send(b"go on")
+    first.exception(PATIENCE)
+
+    death_of(pool.submit(work.ends_by_signal))
+    assert pool.submit(work.add, 1, 2).result(PATIENCE) == 3
+    assert "in a callback" in caplog.text
