@@ -181,6 +181,13 @@ def _start_function(
 
     from machport.face.child import Child
 
+    if multiprocessing.current_process().daemon:
+        raise InvalidArgument(
+            "this process is a child that ends with its parent, and starts no functions in children of its own; start a"
+            " program by its list, or let the parent start them",
+            call="spawn",
+            task=task.label,
+        )
     label = getattr(target, "__name__", type(target).__name__)
     with _starting(task, bootstrap, form) as start:
         membership = _Membership(task.path, task.calls.ticket(start.child), label)

@@ -34,6 +34,15 @@ def look_up(report: machport.SendRight) -> None:
     report.task.look_up("org.example.report").send(b"found")
 
 
+def spawn_and_tell(report: machport.SendRight) -> None:
+    before = report.task.calls.mach_port_names(report.task.name)
+    try:
+        report.task.spawn(echo)
+    except machport.InvalidArgument as error:
+        after = report.task.calls.mach_port_names(report.task.name)
+        report.send(f"{before == after} {error}".encode())
+
+
 def be_killed(report: machport.SendRight) -> None:
     report.send(b"ready")
     threading.Event().wait()
@@ -145,6 +154,14 @@ def test_only_a_pidfd_can_be_watched(task: machport.Task, tmp_path: Path) -> Non
     with open(tmp_path / "file", "w") as file, pytest.raises(machport.InvalidArgument, match="not a pidfd"):
         task.calls.watch(child, file.fileno())
     task.calls.task_terminate(child)
+
+
+def test_a_child_that_spawns_a_function_is_told_at_the_call(task: machport.Task) -> None:
+    """It is ended with its parent, and could not take its own children along."""
+    report = task.allocate()
+    with task.spawn(spawn_and_tell, report.make_send().move()):
+        said = report.receive(PATIENCE).body.decode()
+    assert said.startswith("True") and "let the parent start them" in said
 
 
 FORKS = """
