@@ -23,6 +23,8 @@ class TrioCalls(LoopCalls):
         self._leader: Pending | None = None
         self._followers: dict[Pending, None] = {}
         self._sleeps = False
+        #: In which the leader sleeps.
+        self._waking: Any = None
 
     async def wait(self, pending: Pending, timeout: float | None) -> bool:
         with self._trio.move_on_after(float("inf") if timeout is None else timeout):
@@ -57,7 +59,8 @@ class TrioCalls(LoopCalls):
         self._asleep_since = memory.now()
         self._sleeps = True
         try:
-            await self._trio.lowlevel.wait_readable(self._events.fileno())
+            with self._trio.CancelScope() as self._waking:
+                await self._trio.lowlevel.wait_readable(self._events.fileno())
         except self._trio.ClosedResourceError:
             # Another task found the channel at its end.
             return
@@ -79,6 +82,9 @@ class TrioCalls(LoopCalls):
                     break
 
     def _wake(self, pending: Pending) -> None:
+        if pending is self._leader and self._sleeps:
+            # Another task has taken its answer along with one of its own.
+            self._waking.cancel()
         waiter: Any = pending.waiter
         if waiter is not None:
             waiter.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -439,3 +440,33 @@ def test_a_task_that_only_awaits_gives_up_what_it_forgets(
 
     run(main)
     assert watch.result().count == 1
+
+
+def test_who_sleeps_is_woken_though_another_coroutine_finds_his_message(
+    run: Run, loop_task: aio.Task, task: machport.Task, daemon: DaemonProcess
+) -> None:
+    """It comes along with the answer to a call that does not wait, while nobody else looks."""
+    port, other = loop_task.allocate(), loop_task.allocate()
+    loop_task.register("sleeper", port.make_send())
+    right, once = task.look_up("sleeper"), other.make_send_once()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            received = list[machport.Message]()
+
+            async def sleep() -> None:
+                received.append(await port.receive())
+
+            tasks.start_soon(sleep)
+            await settled()
+            while not getattr(loop_task._loop_calls, "_sleeps", True):
+                await checkpoint()
+            right.send(b"wake up")
+            # So the answer to the next call takes long enough for its thread to sleep, which takes the wake-up along.
+            os.kill(daemon.pid, signal.SIGSTOP)
+            threading.Timer(0.1, os.kill, (daemon.pid, signal.SIGCONT)).start()
+            once.send(b"finds it")
+            tasks.cancel_scope.deadline = anyio.current_time() + 10
+        assert [message.body for message in received] == [b"wake up"]
+
+    run(main)
