@@ -1,4 +1,4 @@
-"""One thread serves a port and calls two workers at the same time, and gives up the one that is too slow."""
+"""One thread asks two workers at the same time, and gives up the one that is too slow."""
 
 import asyncio
 import signal
@@ -7,29 +7,31 @@ import machport
 from machport import aio
 
 
-def work(port: aio.ReceiveRight) -> None:
-    asyncio.run(port.serve(lambda request: request.body.upper()))  # its rights are of the kind of the parent's
+async def work(port: aio.ReceiveRight) -> None:  # run by asyncio.run, and its rights are awaited
+    async for request in port:
+        request.reply(type(port).__module__.encode())
 
 
-def sleep(port: aio.ReceiveRight) -> None:
-    signal.pause()  # has the port, and never looks
+def stall(port: machport.ReceiveRight) -> None:  # an ordinary function gets ordinary rights
+    port.receive().reply(type(port).__module__.encode())
+    signal.pause()  # has the port, and never looks again
 
 
 async def main() -> None:
     with aio.Task() as task:
         ports = [task.allocate() for _ in range(2)]
         quick, slow = (port.make_send() for port in ports)
-        children = [task.spawn(function, port.move()) for function, port in zip((work, sleep), ports, strict=True)]
+        worker, stalled = task.spawn(work, ports[0].move()), task.spawn(stall, ports[1].move())
 
-        answer, failure = await asyncio.gather(
-            quick.call(b"hello"), asyncio.wait_for(slow.call(b"hello"), 0.5), return_exceptions=True
-        )
-        print(answer.body if isinstance(answer, machport.Message) else answer, type(failure).__name__)
+        for answer in await asyncio.gather(quick.call(), slow.call()):
+            print(answer.body.decode())
+        again, failure = await asyncio.gather(quick.call(), asyncio.wait_for(slow.call(), 0.5), return_exceptions=True)
+        print(type(again).__name__, type(failure).__name__)
 
-        children[1].kill()
+        stalled.kill()
         await slow.dead()
         print("the slow one is dead")
-        for child in children:
+        for child in (worker, stalled):
             child.close()
 
 
