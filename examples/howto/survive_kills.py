@@ -20,13 +20,19 @@ def book(port: machport.ReceiveRight, ledger: str, dies_at: bytes) -> None:
 
 
 def order(desk: machport.SendRight, name: bytes) -> list[str]:
-    """Place an order until it is answered; why it had to be asked again."""
+    """Place an order until it is answered; why it had to be asked again.
+
+    Raises:
+        ServerDied: the port itself is dead, so that nobody will ever answer there.
+    """
     reasons: list[str] = []
     while True:
         try:
             desk.call(name)
             return reasons
         except machport.ServerDied as error:
+            if desk.is_dead():
+                raise  # asking again by this right would go on for ever
             if not error.retry_safe:  # otherwise the server had not even received it
                 reasons.append(f"{name.decode()} may have been booked already")
 

@@ -15,6 +15,8 @@ def ask(service: machport.SendRight, news: machport.SendRight) -> None:
         try:
             generation = int(service.call().body)
         except machport.ServerDied:
+            if service.is_dead():
+                raise  # no successor has the port, nor ever will
             continue  # the server was killed with this request in its hands: ask again
         if generation > heard:
             heard = generation

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from actors import PATIENCE, DaemonProcess
+
+import machport
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: What each prints; of the README's program, what the README says.
@@ -107,3 +111,26 @@ def test_the_readme_shows_the_example_and_its_output() -> None:
     program = (EXAMPLES / "killed_server.py").read_text()
     assert program[program.index("import machport") :] in readme
     assert PRINTED["killed_server.py"] in readme
+
+
+def program(name: str) -> ModuleType:
+    """An example as a module."""
+    spec = importlib.util.spec_from_file_location("example", EXAMPLES / name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_loops_that_ask_again_end_when_nobody_can_ever_serve(task: machport.Task) -> None:
+    """Although the request was not received, and may be asked again, a dead port never answers."""
+    with task.allocate() as port, task.allocate() as news:
+        dead = port.make_send()
+        port.close()
+        with dead, news.make_send() as said:
+            with pytest.raises(machport.ServerDied) as order:
+                program("howto/survive_kills.py").order(dead, b"order")
+            with pytest.raises(machport.ServerDied):
+                program("tutorial/07_hand_over.py").ask(dead, said)
+    assert order.value.retry_safe
+    assert order.value.code == machport.mach.MACH_SEND_INVALID_DEST
