@@ -21,11 +21,13 @@ def produce(memory: machport.SendRight, wakeup: machport.SendRight, room: machpo
 def main() -> None:
     # iokit speaks for the process's own task, so its ports must be that task's, too.
     task = machport.task_self()
-    queue = iokit.DataQueueMemory.with_capacity(1 << 16, shared=True)
-    wakeup = machport.ReceiveRight(task, iokit.IODataQueueAllocateNotificationPort())
-    room = task.allocate(qlimit=1)
-    room_right = room.make_send()
-    with task.spawn(produce, task.fileport(queue).move(), wakeup.make_send().move(), room.move()):
+    with (
+        iokit.DataQueueMemory.with_capacity(1 << 16, shared=True) as queue,
+        machport.ReceiveRight(task, iokit.IODataQueueAllocateNotificationPort()) as wakeup,
+        task.allocate(qlimit=1) as room,
+        room.make_send() as room_right,
+        task.spawn(produce, task.fileport(queue).move(), wakeup.make_send().move(), room.move()),
+    ):
         buffer, size = bytearray(1000), ctypes.c_uint32()
         taken = 0
         while taken < ENTRIES:
@@ -38,7 +40,6 @@ def main() -> None:
                 room_right.send(timeout=0)
             iokit.IODataQueueWaitForAvailableData(queue, wakeup.name)  # drain first, then wait
     print(f"{taken} entries, in order")
-    queue.close()
 
 
 if __name__ == "__main__":

@@ -62,10 +62,10 @@ def one_visit_with_a_badge(world: testing.World) -> None:
 def visit_ends(world: testing.World, door: Program, visit: Program) -> None:
     task = world.task("test")
     port = task.allocate()
-    right = port.make_send()
-    world.process(door, port.move(), daemon=True)
-    world.process(visit, right.copy(), label="visitor").join()
-    assert right.call(b"how many?").body == b"0", "somebody is inside who is not there"
+    with port.make_send() as right:
+        world.process(door, port.move(), daemon=True)
+        world.process(visit, right.copy(), label="visitor").join()
+        assert right.call(b"how many?").body == b"0", "somebody is inside who is not there"
 
 
 def main() -> None:
