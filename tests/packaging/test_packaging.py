@@ -49,6 +49,18 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert "Typing :: Typed" in PROJECT["project"]["classifiers"]
 
 
+def test_type_checkers_find_the_package_from_anywhere(tmp_path: Path) -> None:
+    """They look into folders of the path only, not through hooks, by which editable packages are found otherwise."""
+    show = (
+        "import sys, pathlib, machport; print(pathlib.Path(machport.__file__).parents[1]); print(*sys.path, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", show], cwd=tmp_path, capture_output=True, text=True, check=True, env={}
+    )
+    place, *paths = done.stdout.splitlines()
+    assert place in paths, "install it with --config-settings editable_mode=compat, as the Makefile does"
+
+
 def names_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {
