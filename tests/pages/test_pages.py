@@ -83,6 +83,15 @@ def test_no_block_hides_python_under_another_name(page: Path) -> None:
         assert not re.search(r"^(import|from|def|with|async def) ", block, re.MULTILINE), block
 
 
+def test_below_every_file_that_the_site_shows_is_a_link_for_who_reads_the_page_without_it() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        for shown in _SNIPPET.finditer(text):
+            link = re.match(r"\n```\n\n\[(\S+)\]\((\S+)\)\n", text[shown.end() :])
+            assert link, (page, shown[1])
+            assert (link[1], (page.parent / link[2]).resolve()) == (shown[1], ROOT / shown[1]), page
+
+
 def test_every_program_in_a_folder_is_on_a_page() -> None:
     shown = {path for page in PAGES for path in _SNIPPET.findall(page.read_text())}
     assert {name_of(path) for path in EXAMPLES} <= shown
@@ -136,5 +145,8 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     loads = re.compile(r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]*\"|url\(['\"]?https?:")
+    # What leads to a program from below it is for readers of the files.
+    leads = re.compile(r"<p>(<a[^>]*>)?examples/\S+\.(py|txt)(</a>)?</p>")
     for path in [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.css")]:
         assert not loads.search(path.read_text()), path
+        assert not leads.search(path.read_text()), path
