@@ -1,7 +1,7 @@
 """Links of the pages to files beside them lead to where the site shows those files.
 
-On the pages as they stand in the repository they lead to the files themselves.  There a link stands below each file that
-is to be shown, too; the site shows the file, and leaves that link out.
+On the pages as they stand in the repository they lead to the files themselves.  There a link also stands below each
+file that is to be shown; the site shows the file, and leaves that link out.
 """
 
 from __future__ import annotations

@@ -105,6 +105,15 @@ def test_what_a_program_prints_is_shown_behind_it() -> None:
                 assert shown[shown.index(program) + 1] == program.replace(".py", ".txt"), page
 
 
+def test_figures_about_speed_are_those_that_were_measured() -> None:
+    """The page in plain words has none of its own."""
+    number = re.compile(r"\d+(?:[.,]\d+)*")
+    measured = {
+        figure for page in ("benchmarks.md", "message-path.md") for figure in number.findall((DOCS / page).read_text())
+    }
+    assert set(number.findall((DOCS / "explanation/speed.md").read_text())) <= measured
+
+
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 def test_every_error_is_in_troubleshooting(kind: type[machport.MachError]) -> None:
     headings = re.findall(r"^##.*$", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
