@@ -7,7 +7,6 @@ Everything that is done to it is an ``Event``, from which a transcript is writte
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -28,6 +27,7 @@ from machport.server.children import Children
 from machport.server.describing import describe
 from machport.server.dispatch import Answer, OpenFile, answer_parts, carry_out_mach_msg, dispatch, forget
 from machport.server.obituaries import Obituaries
+from machport.testing.sendonce import SendOnceRights
 
 _NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
 #: Stands for the answer to what has none.
@@ -51,6 +51,7 @@ class Call:
         descriptors: files that go with the answer; they stay the kernel's.
         number: among the calls that had to wait, 0 if it had not.
         deadline: milliseconds of virtual time at which it gives up; None if it does not.
+        port: that it has made; None if it has made none.
         results: receptions that its answers tell of, for as long as nobody has read them.
     """
 
@@ -63,6 +64,7 @@ class Call:
         "left",
         "number",
         "payload",
+        "port",
         "received",
         "results",
         "task",
@@ -77,6 +79,7 @@ class Call:
         self.descriptors: Sequence[int] = ()
         self.number = 0
         self.deadline: int | None = None
+        self.port: Port | None = None
         self.results: list[Result] = []
         self.waiter: Waiter | None = None
         self.batch: Batch | None = None
@@ -115,8 +118,7 @@ class Machine:
         now: virtual time in milliseconds.
         members: every task there ever was, in the order in which they began; the service of names is not one.
         events: all that was done.
-        ports: those that tasks have made, without the ports of services.
-        unanswered: of send-once rights that went without a message, the ports (N50); there are none.
+        send_once: the send-once rights to ports that tasks have made.
     """
 
     def __init__(self, close: Callable[[int], object] = os.close) -> None:
@@ -125,10 +127,7 @@ class Machine:
         self.now = 0
         self.members: list[Task] = []
         self.events: list[Event] = []
-        self.ports: list[Port] = []
-        self.unanswered: list[Port] = []
-        self._once: dict[Port, int] = {}
-        self._used: Counter[Port] = Counter()
+        self.send_once = SendOnceRights()
         self._numbers: dict[Task, int] = {}
         self._obituaries = Obituaries(lambda *_: False, lambda _: None, 0, lambda: self.now / 1000)
         self._children = Children(self.kernel, self._obituaries, lambda *_: False, lambda _: None, self._new_ticket)
@@ -200,6 +199,7 @@ class Machine:
             self._give_up(call)
         for call in unread:
             for result in call.results:
+                self.send_once.count(result.port)
                 take_back(self.kernel, task, result)
         self._obituaries.record(task, self._pid_of(task), "closed its task" if status is None else "")
         obituary = self._obituaries.of(task.number)
@@ -227,6 +227,9 @@ class Machine:
         event = Event("trap", self._numbers[task], call)
         number = number_of(call.payload)
         if number == t.MACH_MSG:
+            msg = t.unpack_msg(call.payload)
+            if msg.option & c.MACH_SEND_MSG:
+                self.send_once.named_by_message(task, msg.buffer, msg.memory)
             self._begun(call, carry_out_mach_msg(self.kernel, task, call.payload))
         elif number == t.RECEIVE_MANY.number:
             self._receive_many(call)
@@ -237,6 +240,7 @@ class Machine:
             call.batch = Batch(call.payload)
             self._send_next(call, call.batch)
         else:
+            self.send_once.named_by_trap(task, call.payload)
             answer = self._other(task, number, call.payload, descriptors)
             if not answer.keeps_descriptors:
                 for descriptor in descriptors:
@@ -244,16 +248,16 @@ class Machine:
             call.answers = [b"".join(answer.parts)]
             call.descriptors = answer.descriptors
             if number in _MAKERS and not number_of(call.answers[0]):
-                self._note_port(task)
+                self._note_port(call)
         self._settle(event)
         event.waits = call.answers is None
         return call
 
-    def _note_port(self, task: Task) -> None:
+    def _note_port(self, call: Call) -> None:
         """The newest entry of a task may be a port that nobody had before."""
-        entry = next(reversed(task.space.entries.values()))
-        if entry.port is not None:
-            self.ports.append(entry.port)
+        call.port = next(reversed(call.task.space.entries.values())).port
+        if call.port is not None:
+            self.send_once.made(call.port)
 
     def _other(self, task: Task, number: int, payload: bytes, descriptors: Sequence[int]) -> Answer:
         try:
@@ -310,25 +314,7 @@ class Machine:
                 self._let_go(released.descriptor)
             else:
                 self._children.forget(released)
-
-        self._count_once()
-
-    def _count_once(self) -> None:
-        """No send-once right of a living port goes but by a message that was received there."""
-        # A port-destroyed request may end in a circle, where nobody could receive.
-        excused = {port.pd_request for port in self.ports if port.active}
-        now = {port: port.sorights for port in self.ports if port.active and port not in excused}
-        for port, before in self._once.items():
-            if port in now and now[port] < before - self._used[port]:
-                self.unanswered.append(port)
-        self._once = now
-        self._used.clear()
-
-    def _note_use(self, result: Result) -> None:
-        """A message was received: perhaps by a send-once right, and certainly so if nobody can tell any more."""
-        message = result.received
-        if result.port is not None and (message is None or message.remote_type == c.MACH_MSG_TYPE_PORT_SEND_ONCE):
-            self._used[result.port] += 1
+        self.send_once.settle()
 
     def _let_go(self, descriptor: int) -> None:
         if descriptor != NO_FILE:
@@ -368,7 +354,7 @@ class Machine:
         call.deadline = None if milliseconds is None else self.now + milliseconds
 
     def _finish(self, call: Call, waiter: Waiter, result: Result) -> None:
-        self._note_use(result)
+        self.send_once.received(result)
         if call.batch is not None:
             self._sent_one(call, call.batch, result)
         elif call.left and result.head is not None:
@@ -389,6 +375,7 @@ class Machine:
 
     def _send_next(self, call: Call, batch: Batch) -> None:
         while (buffer := batch.next()) is not None:
+            self.send_once.named_by_message(call.task, buffer)
             waiter = mach_msg(self.kernel, call.task, c.MACH_SEND_MSG, buffer)
             if waiter.result is None or waiter.result.code:
                 self._begun(call, waiter)
@@ -422,7 +409,7 @@ class Machine:
             waiter = mach_msg(self.kernel, call.task, option, b"", (), many.rcv_limit, many.rcv_name, 0)
             assert waiter.result is not None
             result = waiter.result
-            self._note_use(result)
+            self.send_once.received(result)
         self._answer(call, [*answers, _NO_MORE])
 
     # For people

@@ -290,10 +290,9 @@ class World(Closing):
         self._scheduler.at_trap()
         self._give_up_forgotten()
         self._check_task(task)
-        ports = len(self.machine.ports)
         call = self.machine.trap(task, payload, [os.dup(descriptor) for descriptor in descriptors])
-        for port in self.machine.ports[ports:]:
-            self._places[port] = user_line()
+        if call.port is not None:
+            self._places[call.port] = user_line()
         if call.answers is None:
             self._wait_for_call(call)
         if not call.answers:
@@ -545,7 +544,7 @@ class World(Closing):
             BrokenInvariant: they do not; the kernel is at fault.
         """
         invariants.check(self.machine.kernel, self._known, Counter())
-        for port in self.machine.unanswered:
+        for port in self.machine.send_once.unanswered:
             raise BrokenInvariant(f"a send-once right to {self._describe(port)} went without a message (N50)")
 
     def leaks(self) -> list[Held]:

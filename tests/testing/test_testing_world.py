@@ -373,7 +373,7 @@ def test_a_send_once_right_that_went_silently_is_found_out(world: testing.World,
     task.allocate().close()
     with pytest.raises(testing.BrokenInvariant, match=r"send-once right to the port allocated at .* without a message"):
         world.check()
-    world.machine.unanswered.clear()
+    world.machine.send_once.unanswered.clear()
 
 
 def test_only_rights_of_the_world_are_labelled(world: testing.World) -> None:
