@@ -122,6 +122,7 @@ class Scheduler:
         self, seed: int, step_limit: int, pass_time: Callable[[], bool], crash: Callable[[Thread], object]
     ) -> None:
         self.threads: list[Thread] = []
+        self._living: list[Thread] = []
         self.running: Thread | None = None
         self.steps = 0
         self.order: list[str] = []
@@ -135,6 +136,7 @@ class Scheduler:
         """A thread that begins when somebody waits."""
         thread = Thread(label, body, daemon)
         self.threads.append(thread)
+        self._living.append(thread)
         return thread
 
     def at_trap(self) -> None:
@@ -178,7 +180,8 @@ class Scheduler:
         gc.disable()
         try:
             while not until():
-                ready = [thread for thread in self.threads if thread.ready]
+                self._living = [thread for thread in self._living if not thread.done]
+                ready = [thread for thread in self._living if thread.ready]
                 if ready:
                     self._step(ready[0] if len(ready) == 1 else self._random.choice(ready))
                 elif not self._pass_time():
@@ -186,6 +189,10 @@ class Scheduler:
         finally:
             if collects:
                 gc.enable()
+
+    def all_done(self) -> bool:
+        """Whether only daemons are left."""
+        return all(thread.done or thread.daemon for thread in self._living)
 
     def _step(self, thread: Thread) -> None:
         if self.steps >= self._step_limit:

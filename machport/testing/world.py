@@ -142,6 +142,9 @@ class World(Closing):
     def __init__(self, seed: int = 0, *, step_limit: int = STEP_LIMIT) -> None:
         self.seed = seed
         self.processes: list[Process] = []
+        self._process_of: dict[Thread | None, Process] = {}
+        #: How many processes were called the same.
+        self._same: Counter[str] = Counter()
         self.machine = Machine()
         self._scheduler = Scheduler(seed, step_limit, self._pass_time, self._crash)
         self._tasks: dict[KernelTask, WorldTask] = {}
@@ -151,7 +154,7 @@ class World(Closing):
         #: Threads that receive for watches, and whose they are; None for the test's own.
         self._helped: dict[Thread, Thread | None] = {}
         self._forgotten: deque[tuple[KernelTask, int, int]] = deque()
-        self._timers: list[int] = []
+        self._timers: dict[object, int] = {}
         self._crashes: dict[str, int] = {}
         self._labels: dict[Port, str] = {}
         self._places: dict[Port, Place | None] = {}
@@ -209,9 +212,8 @@ class World(Closing):
     def _maker(self) -> WorldTask:
         """The task that makes processes to which no right is given."""
         running = self._scheduler.running
-        for process in self.processes:
-            if process.thread is running:
-                return process.task
+        if running in self._process_of:
+            return self._process_of[running].task
         if self._root is None:
             self._root = self.task("world")
         return self._root
@@ -246,8 +248,9 @@ class World(Closing):
         label = label or str(getattr(function, "__name__", type(function).__name__))
         kernel_task = self.machine.claim(maker.kernel_task, child, self._numbered(label), self._tokens())
         # A name of its own for each, by which it can be told to crash.
-        same = [process for process in self.processes if process.label.partition("#")[0] == label]
-        label = f"{label}#{len(same) + 1}" if same else label
+        self._same[label.partition("#")[0]] += 1
+        count = self._same[label]
+        label = f"{label}#{count}" if count > 1 else label
         arrival.handover.done()
         process = self._new_process(function, carried, kernel_task, label, daemon)
         return child, process
@@ -274,6 +277,7 @@ class World(Closing):
         task = self._enter(kernel_task, thread)
         process = Process(self, thread, task)
         self.processes.append(process)
+        self._process_of[thread] = process
         return process
 
     def begin_thread(self, label: str, body: Callable[[], object]) -> None:
@@ -369,6 +373,7 @@ class World(Closing):
     def _end_task(self, task: KernelTask, status: int | None, unread: Sequence[Call]) -> None:
         if self.lives(task):
             self._ended.add(task)
+            del self._owners[task]
             self.machine.end_task(task, status, unread)
 
     def kill(self, process: Process, number: int = signal.SIGKILL) -> None:
@@ -388,6 +393,7 @@ class World(Closing):
         # The caller's own thread is the last, because it does not come back.
         running = self._scheduler.running
         for thread in sorted(threads, key=lambda thread: thread is running):
+            self._helped.pop(thread, None)
             self._scheduler.unwind(thread)
 
     def _end_tasks_of(self, thread: Thread, status: int, unread: Sequence[Call]) -> None:
@@ -396,9 +402,7 @@ class World(Closing):
                 self._end_task(task, status, [call for call in unread if call.task is task])
 
     def _crash(self, thread: Thread) -> None:
-        for process in self.processes:
-            if process.thread is thread:
-                self.kill(process)
+        self.kill(self._process_of[thread])
 
     def crash_at(self, process: Process | str, step: int) -> None:
         """Kill a process, or the one that will have a label, when it would begin its ``step``-th step (from 1)."""
@@ -419,9 +423,7 @@ class World(Closing):
 
     def sleep(self, seconds: float) -> None:
         """Let virtual time pass for the caller, and others go on."""
-        end = self.machine.now + round(seconds * 1000)
-        self._timers.append(end)
-        self._scheduler.wait(lambda: self.machine.now >= end, lambda: f"for {seconds} s to pass")
+        self._wait_until(lambda: False, lambda: f"for {seconds} s to pass", seconds)
 
     def wait_for(self, until: Callable[[], bool], says: str, timeout: float | None = None) -> None:
         """Let others go on until something is true, or until ``timeout`` seconds have passed."""
@@ -429,9 +431,15 @@ class World(Closing):
         if timeout is None:
             self._scheduler.wait(until, lambda: says)
             return
-        end = self.machine.now + round(timeout * 1000)
-        self._timers.append(end)
-        self._scheduler.wait(lambda: until() or self.machine.now >= end, lambda: says)
+        self._wait_until(until, lambda: says, timeout)
+
+    def _wait_until(self, until: Callable[[], bool], says: Callable[[], str], seconds: float) -> None:
+        end, timer = self.machine.now + round(seconds * 1000), object()
+        self._timers[timer] = end
+        try:
+            self._scheduler.wait(lambda: until() or self.machine.now >= end, says)
+        finally:
+            del self._timers[timer]
 
     def _pass_time(self) -> bool:
         """Everybody waits: it becomes the next moment for which somebody does."""
@@ -439,8 +447,7 @@ class World(Closing):
             self._give_up_forgotten()
             return True
         call = self.machine.next_deadline()
-        self._timers = [timer for timer in self._timers if timer > self.machine.now]
-        moments = [*self._timers, *([] if call is None or call.deadline is None else [call.deadline])]
+        moments = [*self._timers.values(), *([] if call is None or call.deadline is None else [call.deadline])]
         if not moments:
             return False
         self.machine.pass_time(max(self.machine.now, min(moments)))
@@ -458,7 +465,7 @@ class World(Closing):
         """
         if self._scheduler.running is not None:
             raise InvalidArgument("a process of the world cannot run it; it is run already")
-        self._scheduler.run(lambda: all(each.thread.done or each.thread.daemon for each in self.processes))
+        self._scheduler.run(self._scheduler.all_done)
         self._raise_failure()
 
     def _raise_failure(self) -> None:
