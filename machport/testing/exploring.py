@@ -63,19 +63,19 @@ def explore(
         InvalidArgument: a label is of no process.
     """
     runs = 0
-    found: set[str] = set()
+    labels: set[str] = set()
     for seed in seeds:
         runs += 1
         world = _try(scenario, seed, None, step_limit, runs)
         chosen = _chosen(world.processes, crashes)
-        found.update(process.label for process in chosen)
+        labels.update(process.label for process in world.processes)
         for step in range(1, max((process.steps for process in chosen), default=0) + 1):
             for process in chosen:
                 if step <= process.steps:
                     runs += 1
                     _try(scenario, seed, (process.label, step), step_limit, runs)
-    if not isinstance(crashes, bool) and runs and set(crashes) - found:
-        raise InvalidArgument(f"no process is called {sorted(set(crashes) - found)}; there were {sorted(found)}")
+    if not isinstance(crashes, bool) and runs and set(crashes) - labels:
+        raise InvalidArgument(f"no process is called {sorted(set(crashes) - labels)}; there were {sorted(labels)}")
     return runs
 
 

@@ -139,7 +139,8 @@ def test_a_supervisor_that_asks_too_late_is_found() -> None:
 
 
 def test_labels_of_nobody_are_refused() -> None:
-    with pytest.raises(machport.InvalidArgument, match=r"no process is called \['wrker'\]; there were \[\]"):
+    there = r"\['customer', 'supervisor', 'worker'\]"
+    with pytest.raises(machport.InvalidArgument, match=rf"no process is called \['wrker'\]; there were {there}"):
         testing.explore(work, seeds=[1], crashes=["wrker"])
 
 
