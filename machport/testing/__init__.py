@@ -7,6 +7,7 @@
 ``tasks``       the tasks of a world, and arguments' rights    ``transcript`` what happened, to be played again
 ``invariants``  what is true of a kernel between two calls     ``plugin``     fixtures for pytest
 ``places``      lines of the program under test                ``daemon``     a real one of a test's own
+``sendonce``    each send-once right gives one message         ``steps``      the last ones of a world, in words
 """
 
 from __future__ import annotations

@@ -9,15 +9,19 @@ from __future__ import annotations
 import gc
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from machport.abi.errors import InvalidArgument
 from machport.testing.errors import Deadlock, Killed, Livelock
 from machport.testing.places import Place, user_line
+from machport.testing.steps import LAST, Step, tell
 
 #: How often a killed thread may catch its end before it is left where it is.
 _PATIENCE: Final = 100
+#: Calls that a test may make by itself in any world, however few steps its processes may make.
+_OWN_TRAPS: Final = 1000
 
 
 class Thread:
@@ -30,6 +34,7 @@ class Thread:
         done: it runs no more.
         says: what it waits for, in words; "" if it can go on.
         line: where it is in the program under test; None before it has begun.
+        step: its present one; None before it has begun.
     """
 
     def __init__(self, label: str, body: Callable[[], object], daemon: bool) -> None:
@@ -42,6 +47,7 @@ class Thread:
         self.failure: BaseException | None = None
         self.says = ""
         self.line: Place | None = None
+        self.step: Step | None = None
         self.until: Callable[[], bool] | None = None
         self._body = body
         self._last_words = 0
@@ -113,7 +119,7 @@ class Scheduler:
 
     Args:
         seed: of the order in which they go on.
-        step_limit: steps of all together before a run is given up.
+        step_limit: steps of all together, and calls of the test itself, before a run is given up.
         pass_time: move the clock to the next deadline; False if there is none.
         crash: kill a thread that is not the caller, at the step that was chosen for it.
     """
@@ -126,6 +132,8 @@ class Scheduler:
         self.running: Thread | None = None
         self.steps = 0
         self.order: list[str] = []
+        self._own_traps = 0
+        self._last: deque[Step] = deque(maxlen=LAST)
         self._random = random.Random(seed)
         self._step_limit = step_limit
         self._pass_time = pass_time
@@ -144,11 +152,20 @@ class Scheduler:
 
         Raises:
             Killed: the caller was killed.
+            Livelock: the caller is the test itself, and makes calls for ever.
         """
         thread = self._caller()
         if thread is not None:
             thread.line = user_line()
             thread.hand_over()
+            return
+        self._own_traps += 1
+        if self._own_traps % max(self._step_limit, _OWN_TRAPS) == 0:
+            # Not at each one after that: what the test closes now is closed.
+            raise Livelock(
+                f"the test itself made {self._own_traps} calls and is not done, now at {user_line()}; give the world a "
+                "higher step_limit if that is right"
+            )
 
     def wait(self, until: Callable[[], bool], says: Callable[[], str]) -> None:
         """Let others go on until something is true.
@@ -167,7 +184,11 @@ class Scheduler:
         if until():
             return
         thread.until, thread.line = until, user_line()
-        thread.says = says()
+        thread.says = text = says()
+        if thread.step is None or thread.step.line != thread.line or thread.step.says is str:
+            # It waits for something else than the answer to its call.
+            thread.step = Step(thread.label, thread.line)
+            thread.step.says = lambda: f"waiting {text}"
         try:
             thread.hand_over()
         finally:
@@ -198,11 +219,14 @@ class Scheduler:
         if self.steps >= self._step_limit:
             raise Livelock(
                 f"the processes made {self.steps} steps and are not done; give the world a higher step_limit if that "
-                "is right"
+                f"is right; of the last {len(self._last)} steps\n" + "\n".join(f"  {line}" for line in tell(self._last))
             )
         self.steps += 1
         thread.steps += 1
         self.order.append(thread.label)
+        if thread.step is None or thread.until is None:
+            thread.step = Step(thread.label, thread.line)
+        self._last.append(thread.step)
         if thread.steps == thread.crash_at:
             self._crash(thread)
         else:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from machport.abi import constants as c
 from machport.abi import traps as t
-from machport.abi.errors import DeadTask, InvalidArgument
+from machport.abi.errors import DeadTask, InvalidArgument, error_for
 from machport.abi.traps import Payload
 from machport.client.process import process_task
 from machport.face.blocking import Task
@@ -30,7 +30,7 @@ from machport.testing.scheduler import Scheduler, Thread
 from machport.testing.tasks import Arrival, WorldTask, arrive, giver
 
 #: Steps of all processes together after which a run is given up.
-STEP_LIMIT: Final = 100_000
+STEP_LIMIT: Final = 20_000
 _KINDS: Final = {
     c.MACH_PORT_TYPE_SEND: "send right",
     c.MACH_PORT_TYPE_RECEIVE: "receive right",
@@ -136,7 +136,8 @@ class World(Closing):
 
     Args:
         seed: the same seed gives the same order, always.
-        step_limit: steps of all processes together after which a run is given up as endless.
+        step_limit: steps of all processes together after which a run is given up as endless; and calls of the test
+            itself.
     """
 
     def __init__(self, seed: int = 0, *, step_limit: int = STEP_LIMIT) -> None:
@@ -157,6 +158,8 @@ class World(Closing):
         self._timers: dict[object, int] = {}
         self._crashes: dict[str, int] = {}
         self._labels: dict[Port, str] = {}
+        #: Ports that were sent to or received from, by task and name.
+        self._names: dict[tuple[KernelTask, int], Port] = {}
         self._places: dict[Port, Place | None] = {}
         self._known: set[Port] = set()
         self._seen: set[Process] = set()
@@ -295,6 +298,7 @@ class World(Closing):
         self._give_up_forgotten()
         self._check_task(task)
         call = self.machine.trap(task, payload, [os.dup(descriptor) for descriptor in descriptors])
+        self._tell(call)
         if call.port is not None:
             self._places[call.port] = user_line()
         if call.answers is None:
@@ -302,6 +306,33 @@ class World(Closing):
         if not call.answers:
             raise DeadTask("the task was closed, or its process has ended", task=task.label)
         return call.answers, [os.dup(descriptor) for descriptor in call.descriptors]
+
+    def _tell(self, call: Call) -> None:
+        """The present step makes a call, about which people may ask when its names are of something else."""
+        running = self._scheduler.running
+        if running is None or running.step is None:
+            return
+        number = t.number_of(call.payload)
+        port: Port | None = None
+        if number == t.MACH_MSG:
+            msg = t.unpack_msg(call.payload)
+            sends, receives = msg.option & c.MACH_SEND_MSG, msg.option & c.MACH_RCV_MSG
+            what = "in call to" if sends and receives else "in send to" if sends else "in receive at"
+            name = _destination(call.payload) if sends else msg.rcv_name
+            port = self._named_port(call.task, name)
+            running.step.says = lambda: f"{what} {self._describe(port) if port is not None else f'name {name:#x}'}"
+        else:
+            running.step.says = lambda: f"in {t.TRAPS[number].call}"
+        running.step.error = lambda: _error(call)
+
+    def _named_port(self, task: KernelTask, name: int) -> Port | None:
+        entry = task.space.lookup(name)
+        if entry is None:
+            return None
+        if entry.port is not None:
+            self._names[task, name] = entry.port
+        # A dead name is what it was before.
+        return self._names.get((task, name))
 
     def _check_task(self, task: KernelTask) -> None:
         running = self._scheduler.running
@@ -631,3 +662,9 @@ class World(Closing):
 def _destination(payload: bytes) -> int:
     """The name that a ``mach_msg`` sends to."""
     return int.from_bytes(t.unpack_msg(payload).buffer[8:12], "little")
+
+
+def _error(call: Call) -> str:
+    """The name of the exception that a call was answered with; "" if it was not refused."""
+    code = t.number_of(call.answers[0]) if call.answers else 0
+    return type(error_for(code)).__name__ if code else ""
