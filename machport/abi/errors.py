@@ -184,7 +184,7 @@ class LoopMisuse(Misuse, RuntimeError):
     """A task of ``machport.aio`` was used without a running event loop, or in another one than it belongs to."""
 
     default_code = c.KERN_INVALID_ARGUMENT
-    advice = "make the task in the loop that uses it"
+    advice = "wait in one loop only, or use a task for each"
 
 
 class MessageTooLarge(Misuse, ValueError):

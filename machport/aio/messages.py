@@ -131,7 +131,7 @@ async def call(
     try:
         trap = task._pack(name, c.MACH_MSG_TYPE_COPY_SEND, reply_port, body, id, rights, memory)
     except BaseException:
-        task._reply_ports.append(reply_port)
+        task._keep_reply_port(reply_port)
         raise
     trap.option |= c.MACH_RCV_MSG | TRAILER
     trap.rcv_limit = RCV_LIMIT
@@ -324,7 +324,7 @@ class _UnderWay:
         if answer.code:
             self._task._drop_reply_port(self._reply_port)
         else:
-            self._task._reply_ports.append(self._reply_port)
+            self._task._keep_reply_port(self._reply_port)
 
     def unclaimed(self, answer: MsgAnswer) -> None:
         """Whoever waited was cancelled: the message came back, or was sent, and what was received goes."""

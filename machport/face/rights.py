@@ -393,6 +393,12 @@ class SendOnceRight(Right):
             # A body that fails takes the right that it was to go by along (M8).
             self._gone = "used"
             raise
+        except MachError:
+            raise
+        except BaseException:
+            # The call was given up by a handler of signals: its message went, or was destroyed with the right.
+            self._gone = "used"
+            raise
         self._gone = "used"
 
 

@@ -70,6 +70,8 @@ _MAX_BODY = layout.MAX_SIZE - 64 * 1024
 RCV_LIMIT = 0xFFFFFFFF
 #: Bytes of an answer before the message that comes back in it, and more than what a short answer has.
 _ANSWER_HEAD = 64
+#: Ports for answers that are kept for the next calls.
+_REPLY_PORTS_MAX = 256
 #: Bytes of a body up to which it costs less to copy it once more than to write it by itself.
 _SHORT = 4096
 
@@ -443,7 +445,7 @@ class AnyTask(Closing):
             return message
         finally:
             # Not before: the next right that is made there is another story.
-            self._reply_ports.append(reply_port)
+            self._keep_reply_port(reply_port)
 
     def receive(self, name: int, timeout: float | None) -> Message:
         """Receive from the receive right or port set under ``name``."""
@@ -641,6 +643,13 @@ class AnyTask(Closing):
             return self._reply_ports.pop()
         except IndexError:
             return self.calls.mach_reply_port()
+
+    def _keep_reply_port(self, port: int) -> None:
+        """Nothing more comes to the port: another call may use it, unless many are kept already."""
+        if len(self._reply_ports) < _REPLY_PORTS_MAX:
+            self._reply_ports.append(port)
+        else:
+            self._drop_reply_port(port)
 
     def _drop_reply_port(self, port: int) -> None:
         """Nobody waits for what may still come to this port."""

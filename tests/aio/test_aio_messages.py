@@ -47,6 +47,22 @@ def test_a_request_is_answered(run: Run, loop_task: aio.Task) -> None:
     run(main)
 
 
+def test_a_thousand_calls_at_a_time_leave_few_ports_for_the_next(run: Run, loop_task: aio.Task) -> None:
+    async def main() -> None:
+        port = loop_task.allocate()
+        right = port.make_send()
+        before = len(loop_task.calls.mach_port_names(loop_task.name))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(port.serve, lambda request: request.body)
+            async with anyio.create_task_group() as calls:
+                for number in range(1000):
+                    calls.start_soon(right.call, b"%d" % number)
+            assert len(loop_task.calls.mach_port_names(loop_task.name)) <= before + 256
+            port.close()
+
+    run(main)
+
+
 @pytest.mark.parametrize("size", [0, 5_000, 50_000, 700_000])
 def test_bodies_of_any_length_go_both_ways(run: Run, loop_task: aio.Task, size: int) -> None:
     async def main() -> None:

@@ -147,6 +147,18 @@ def test_an_interrupt_from_the_keyboard_loses_no_message_that_comes_later(
     assert client.do(f"inbox.receive({PATIENCE}).body") == b"later"
 
 
+def test_a_send_once_right_is_used_though_its_sending_was_given_up(new_client: NewClient, task: machport.Task) -> None:
+    """The message was published before the interrupt came; the right is not there to be given up again."""
+    client, port = new_client("client"), task.allocate()
+    client.give("once", port.make_send_once().move())
+    client.do("def give_up(): raise KeyboardInterrupt")
+    client.do("before_reading(give_up)")
+    with pytest.raises(AssertionError, match="KeyboardInterrupt"):
+        client.do("once.send(b'published')")
+    assert client.do("once.closed")
+    assert port.receive(PATIENCE).body == b"published"
+
+
 @pytest.mark.parametrize("size", [5, 200_000], ids=["short", "long"])
 def test_a_message_that_comes_together_with_the_interrupt_is_there_for_the_next_receive(
     new_client: NewClient, task: machport.Task, size: int

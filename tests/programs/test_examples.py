@@ -63,18 +63,6 @@ camera: nobody looks any more; its process was killed by SIGKILL
 TESTS = "test_your_protocol.py"
 #: Those of the pages have a file beside them with what they print, which the pages show, too.
 OF_PAGES = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("*/*.py"))
-#: They do not keep the children that they start, of which development mode warns.
-FORGET_CHILDREN = {
-    "calculator.py",
-    "hand_over.py",
-    "howto/cancel_job.py",
-    "howto/migrate_queue.py",
-    "howto/survive_kills.py",
-    "tutorial/02_call.py",
-    "tutorial/03_killed_worker.py",
-    "tutorial/06_rights_travel.py",
-    "tutorial/07_hand_over.py",
-}
 
 
 def printed_by(name: str) -> str:
@@ -92,9 +80,8 @@ def test_what_every_example_prints_is_written_down() -> None:
 @pytest.mark.parametrize("name", [*PRINTED, *OF_PAGES])
 def test_the_example_prints_what_it_should(daemon: DaemonProcess, name: str) -> None:
     """In development mode, which would warn of rights that it makes and forgets."""
-    mode = [] if name in FORGET_CHILDREN else ["-X", "dev"]
     done = subprocess.run(
-        [sys.executable, *mode, "-W", "error", str(EXAMPLES / name)],
+        [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
