@@ -199,7 +199,6 @@ class Machine:
             self._give_up(call)
         for call in unread:
             for result in call.results:
-                self.send_once.count(result.port)
                 take_back(self.kernel, task, result)
         self._obituaries.record(task, self._pid_of(task), "closed its task" if status is None else "")
         obituary = self._obituaries.of(task.number)

@@ -1,7 +1,8 @@
 """Whether every send-once right gives its one message (N50), looked at after each event.
 
 Only ports that have send-once rights are counted, because a world may have made many others.  A port comes to have one
-where a task names it: a right is made from the receive right under its name, or a received message goes back.
+where a task names it, because a right is made from the receive right under its name; or where a message goes back to
+the queue of a killed receiver, which outlives it by a port-destroyed request only.
 """
 
 from __future__ import annotations
@@ -36,18 +37,14 @@ class SendOnceRights:
         """A task has made a port.  Those of services are not counted."""
         self._made.add(port)
 
-    def count(self, port: Port | None) -> None:
-        """A port may have a send-once right, or a request that has one, after the present event."""
-        if port in self._made:
-            assert port is not None
-            self.counted.setdefault(port, port.sorights)
-
     def named(self, task: Task, names: Iterable[int]) -> None:
         """A task names its rights in a call that is about to be carried out."""
         for name in names:
             entry = task.space.lookup(name)
             if entry is not None and entry.type & c.MACH_PORT_TYPE_RECEIVE:
-                self.count(entry.port)
+                port = entry.port
+                if port is not None and port in self._made:
+                    self.counted.setdefault(port, port.sorights)
 
     def named_by_message(self, task: Task, buffer: Buffer, memory: Iterable[Buffer | None] = ()) -> None:
         """A task is about to send a message."""

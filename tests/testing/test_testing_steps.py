@@ -128,9 +128,9 @@ def test_what_is_over_is_not_looked_at_again() -> None:
 def other_ways(world: testing.World) -> None:
     """Send-once rights that others make, that a batch makes, and that are used by a message that nobody reads."""
     task = world.task("main")
-    port, back, tight = task.allocate(), task.allocate(), task.allocate(qlimit=1)
+    port, back, answers, tight = task.allocate(), task.allocate(), task.allocate(), task.allocate(qlimit=1)
     child, right = task.calls.task_create(task.name), tight.make_send()
-    request = layout.pack(layout.bits(mach.MACH_MSG_TYPE_COPY_SEND, 21), right.name, port.name)
+    request = layout.pack(layout.bits(mach.MACH_MSG_TYPE_COPY_SEND, 21), right.name, answers.name)
     task.carrier.trap(t.pack_send_many([request]))
     tight.receive().close()
     task.calls.mach_port_insert_right(child, 0x7777, tight.move().right.name, mach.MACH_MSG_TYPE_MOVE_RECEIVE)
