@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 import threading
 import weakref
 from collections import deque
@@ -117,7 +118,11 @@ class Control:
         self._sock.close()
 
     def __del__(self) -> None:
-        self.close()
+        # The end of the interpreter is not that of the task: it ends with the process, and so does what it held.
+        if sys is None or sys.is_finalizing():
+            self._sock.detach()
+        else:
+            self.close()
 
 
 class Connection:

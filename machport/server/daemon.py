@@ -488,8 +488,10 @@ def _is_dying(peer: Peer) -> bool:
         return True
     with contextlib.suppress(OSError, ValueError):
         number = number_in_proc(peer.pidfd)
-        return number > 0 and is_dead(number)
-    return False
+        if number > 0 and is_dead(number):
+            return True
+    # It may be gone altogether since it was first looked at.
+    return bool(poll.poll(0))
 
 
 def _ticket_in(trap: t.Trap, payload: bytes | memoryview) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from machport.kernel.task import Task
-from machport.peer.death import LET_GO, Obituary, wait_status
+from machport.peer.death import Obituary, wait_status
 
 #: Tasks that are remembered after their end, the last ones.
 HISTORY: Final = 1024
@@ -56,7 +56,7 @@ class Obituaries:
             _close(pidfd)
             return
         obituary = self._by_number[number] = Obituary(task.label, pid, self._clock(), reason=reason)
-        if reason not in ("", LET_GO) or pidfd < 0 or obituary.learn(wait_status(pidfd)):
+        if reason or pidfd < 0 or obituary.learn(wait_status(pidfd)):
             _close(pidfd)
         elif self._watch(pidfd, lambda _: self._hung_up(number)):
             self._unsolved[number] = pidfd

@@ -275,20 +275,6 @@ def test_the_parent_is_told_how_its_child_died_before_it_has_collected_it(
         assert how in str(death)
 
 
-def test_what_ended_in_order_is_told_as_what_it_exited_with(task: machport.Task) -> None:
-    """Its connection ends before its process does, which is no end of its own."""
-    port = task.allocate()
-    right = port.make_send()
-    child = task.spawn(drop_requests, port.move(), False)
-    with pytest.raises(machport.ServerDied):
-        right.call(timeout=PATIENCE)
-    assert child.join(PATIENCE) == 7
-    death = right.dead(PATIENCE).death
-    assert death is not None
-    assert death.exit_code == 7
-    child.close()
-
-
 def test_a_timeout_tells_whether_anything_was_sent(task: machport.Task) -> None:
     full, silent = task.allocate(qlimit=0), task.allocate()
     with pytest.raises(machport.TimedOut) as unsent:
