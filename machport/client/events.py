@@ -266,8 +266,9 @@ class Events(Channel):
             size = up.next_size()
         if size == layout.CORRUPT:
             raise ProtocolError("the daemon's answers are not entries")
-        # The daemon may wait for the room that has just been made.
-        self._call_attention()
+        # The daemon may wait for the room that has just been made.  That it has ended is told by what is read.
+        with contextlib.suppress(OSError):
+            self._call_attention()
 
     def _receive(self) -> Answer:
         while not self._packets:
