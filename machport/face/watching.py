@@ -208,8 +208,8 @@ class Request:
                     watch.callback(notice)
                 except Exception:
                     self.log_failure()
-                except BaseException as error:
-                    ending = error
+                except BaseException as raised:
+                    ending = raised
         if ending is not None:
             raise ending
 
