@@ -14,7 +14,7 @@ import os, machport
 port = machport.inherited()["lines"]
 request = port.receive()
 request.reply("\\n".join(sorted(request.body.decode().split())).encode())
-print("MACHPORT_INHERITED" in os.environ)
+print("MACHPORT_INHERITED" in os.environ, flush=True)
 port.receive()
 """
 

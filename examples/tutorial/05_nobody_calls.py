@@ -24,7 +24,7 @@ def main() -> None:
         with port.make_send() as right:
             client = task.spawn(ask, right.copy())
             child = task.spawn(work, port.move())
-            print("the client ended with", client.join())
+            print("the client ended with", client.join(), flush=True)
         print("the worker ended with", child.join())
 
 
