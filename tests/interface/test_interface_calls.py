@@ -142,6 +142,7 @@ def test_a_call_is_carried_out_by_the_object_that_serves(calculator: Calculator)
 
 
 def test_a_proxy_is_an_instance_of_its_interface_and_says_where_it_goes(calculator: Calculator) -> None:
+    assert calculator.divide(1, 2) == 0.5
     assert isinstance(calculator, Calculator)
     assert repr(calculator).startswith("<proxy of Calculator 1.0 by <SendRight ")
     assert calculator.divide.__qualname__ == "Calculator.divide"

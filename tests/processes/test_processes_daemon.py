@@ -274,8 +274,9 @@ def test_it_serves_others_while_every_descriptor_it_may_have_is_in_use(socket_pa
         port = good.allocate()
         held: list[socket.socket] = []
         with machport.Task(label="greedy") as greedy:
+            files: list[machport.Fileport] = []
             with pytest.raises(machport.LimitReached, match="descriptor"):
-                [greedy.fileport(0) for _ in range(limit)]
+                files.extend(greedy.fileport(0) for _ in range(limit))
             port.make_send().send(b"through")
             assert port.receive(PATIENCE).body == b"through"
             # Connections take the rest, and then are turned away, instead of left to hang.

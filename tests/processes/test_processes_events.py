@@ -278,6 +278,7 @@ def test_the_end_of_the_daemon_is_told_after_the_answers_before_it(
 ) -> None:
     port, idle = me.allocate_many(2)
     tag, other = events.begin(wait_at(port)), events.begin(wait_at(idle))
+    events.call(wait_at(idle, 0))  # once this is answered, the others are known
     assert events.arm()
     port.make_send().send(b"")
     port.status()  # once this is answered, so is the loop
