@@ -1,10 +1,8 @@
-"""Long programs that try to break what data queues promise: ``python -m chaos NAME [--seconds N] [--seed N]``.
+"""Long programs that make bad days, to prove what machport promises of them: ``python -m chaos NAME``.
 
-``drain``      the race of draining against adding, with every way to sleep and to be woken
-``scribble``   a process at the other end that writes and sends what it likes
-``kills``      processes that are killed at any instant, one after the other
-``processes``  what these have in common
+Each is a module with ``run``, and says in its first line what must hold.  ``queue_drain``, ``queue_scribble`` and
+``queue_kills`` are about data queues; what they have in common is in ``processes``.  ``report`` is what each ends with.
 
-Each ends with a report, and with 0 only if nothing was broken.  Pauses at random are part of the load; nothing waits by
-them.
+A run exits with 0 only if nothing was broken and every figure was reached.  Pauses at random are part of the load;
+nothing waits by them.
 """

@@ -10,5 +10,5 @@ owns connections, time and threads.  The daemon, the replay of transcripts and t
 ``message``   messages and notifications          ``ports``     the mach_port_ calls
 ``queueing``  who gets which message              ``requests``  mach_port_request_notification
 ``release``   giving up rights; death             ``tasks``     the calls on tasks
-``dialect``   where documents and kernels differ
+``dialect``   where documents and kernels differ      ``invariants`` what holds between any two calls
 """

@@ -372,16 +372,18 @@ class Client:
         control: the connection itself, whose end is the end of the task.
         channels: one for each of the task's threads.
         closes: it has said that it closes its connection.
+        was_made: another task made it, and decided what is in it.
     """
 
-    __slots__ = ("channels", "closes", "control", "peer", "task")
+    __slots__ = ("channels", "closes", "control", "peer", "task", "was_made")
 
-    def __init__(self, peer: Peer, task: Task, control: Channel) -> None:
+    def __init__(self, peer: Peer, task: Task, control: Channel, was_made: bool = False) -> None:
         self.peer = peer
         self.task = task
         self.control = control
         self.channels: set[Channel] = set()
         self.closes = False
+        self.was_made = was_made
         self.add(control)
 
     def add(self, channel: Channel) -> None:

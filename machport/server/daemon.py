@@ -222,7 +222,7 @@ class Daemon:
             os.close(peer.pidfd)
             self._check_idle()
             return
-        client = Client(peer, task, channel)
+        client = Client(peer, task, channel, was_made=bool(greeting.ticket))
         if not self._register(peer.pidfd, lambda _: self._end(client, _DIED)):
             tasks.task_terminate(self.kernel, task)
             self._forget(channel)

@@ -5,7 +5,7 @@
 ``machine``     the kernel and its services, call by call      ``world``      tasks, processes, time, and what is left
 ``scheduler``   threads of which one runs at a time            ``exploring``  many worlds, one after the other
 ``tasks``       the tasks of a world, and arguments' rights    ``transcript`` what happened, to be played again
-``invariants``  what is true of a kernel between two calls     ``plugin``     fixtures for pytest
+``plugin``      fixtures for pytest
 ``places``      lines of the program under test                ``daemon``     a real one of a test's own
 ``sendonce``    each send-once right gives one message         ``steps``      the last ones of a world, in words
 """

@@ -5,6 +5,10 @@ So code under test that catches ``MachError`` does not hide them.
 
 from __future__ import annotations
 
+from machport.kernel.invariants import BrokenInvariant
+
+__all__ = ["BrokenInvariant", "Counterexample", "Deadlock", "Divergence", "Killed", "Leak", "Livelock"]
+
 
 class Deadlock(AssertionError):
     """Nobody can go on: every process waits for another one, for ever."""
@@ -16,10 +20,6 @@ class Livelock(AssertionError):
 
 class Leak(AssertionError):
     """A task still holds rights at the end of a test."""
-
-
-class BrokenInvariant(AssertionError):
-    """Rights and counts of the kernel do not add up."""
 
 
 class Divergence(AssertionError):

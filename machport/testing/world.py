@@ -18,11 +18,11 @@ from machport.face.blocking import Task
 from machport.face.closing import Closing
 from machport.face.rights import Right
 from machport.face.task import AnyTask
-from machport.kernel import phase
+from machport.kernel import invariants, phase
 from machport.kernel.port import Port
 from machport.kernel.space import Entry
 from machport.kernel.task import Task as KernelTask
-from machport.testing import invariants, transcript
+from machport.testing import transcript
 from machport.testing.errors import BrokenInvariant, Leak
 from machport.testing.machine import PID, Call, Machine
 from machport.testing.places import Place, user_line

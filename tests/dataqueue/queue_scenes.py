@@ -15,8 +15,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from chaos.kills import killed_hands, killed_readers, killed_writers, used_to_the_end
 from chaos.processes import Child, Words, checked_entry, descriptors, with_producer
+from chaos.queue_kills import killed_hands, killed_readers, killed_writers, used_to_the_end
 from machport import DataQueue
 from machport.abi.errors import PeerDied, QueueEnded
 from machport.dataqueue import custody, extension, handover, memory

@@ -1,6 +1,6 @@
 """A hostile process at the other end of a queue, or at the descriptor that is said to bring one.
 
-``chaos.scribble`` does all of this at random, while every operation runs; here is a short run of it, and each thing by
+``chaos.queue_scribble`` does all of this at random; here is a short run of it, and each thing by
 itself.
 """
 
@@ -40,9 +40,9 @@ U32 = struct.Struct("=I")
 
 
 def test_whatever_a_hostile_process_does_every_operation_returns_data_or_a_mach_error() -> None:
-    """Q39 to Q42, T5: three seconds of what ``python -m chaos scribble`` does for as long as one likes."""
+    """Q39 to Q42, T5: three seconds of what ``python -m chaos queue_scribble`` does for as long as one likes."""
     run = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-m", "chaos", "scribble", "--seconds", "2.5", "--seed", "1"],
+        [sys.executable, "-X", "faulthandler", "-m", "chaos", "queue_scribble", "--amount", "2.5", "--seed", "1"],
         cwd=PROJECT,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,

@@ -33,11 +33,11 @@ from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.kernel import messages, ports, tasks
 from machport.kernel.dialect import GNUMACH, MANUAL, Dialect
+from machport.kernel.invariants import check
 from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
 from machport.kernel.rights import has_right_for
 from machport.kernel.waiter import Waiter
-from machport.testing.invariants import check
 
 WHO = st.integers(0, 2)
 NAME = st.integers(0, 40)

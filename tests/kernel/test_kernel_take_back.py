@@ -24,8 +24,8 @@ from kernel_driver import (
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.kernel.copyout import take_back
+from machport.kernel.invariants import check
 from machport.kernel.waiter import Result
-from machport.testing.invariants import check
 
 
 def undo(a: Actor, result: Result) -> None:

@@ -1,7 +1,7 @@
 """Two bells, three ways to sleep, and loans that keep the head behind: in no order of steps do both sleep for ever.
 
 Tried in every order that two processors with store buffers can run it in (``sleep_model``).  What the source does in
-these steps is seen in ``test_ring_doorbell``, and raced for real by ``python -m chaos drain``.
+these steps is seen in ``test_ring_doorbell``, and raced for real by ``python -m chaos queue_drain``.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def test_nothing_heavy_is_loaded_before_a_test_asks() -> None:
 
 def test_everything_of_the_room_is_found_at_its_first_use() -> None:
     for name in testing.__all__:
-        assert getattr(testing, name).__module__.startswith("machport.testing.")
+        assert getattr(testing, name).__module__.startswith("machport.")
     assert set(testing.__all__) <= set(dir(testing))
     with pytest.raises(AttributeError, match="no attribute 'Wrld'"):
         testing.Wrld  # noqa: B018

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from chaos.processes import Child, descriptors, state_of
+from chaos.report import Report
 from machport import DataQueue
 from machport.abi.errors import MachError
 from machport.dataqueue import DataQueueMemory, extension, memory
@@ -34,6 +35,9 @@ from machport.dataqueue.handover import carrier_at
 from machport.peer import introduction
 from machport.ring import layout, map_shared
 
+#: Seconds, unless told otherwise.
+AMOUNT: Final = 120.0
+UNIT: Final = "seconds"
 #: Seconds without any operation coming back after which the victim counts as hanging.  No time-out comes near.
 PATIENCE: Final = 8.0
 #: Seconds of one queue.
@@ -53,22 +57,20 @@ _CANARY: Final = 0xA5
 _OPERATIONS, _EPISODES, _GUARDS = range(3)
 
 
-def run(seconds: float, seed: int) -> int:
-    """Let one process torment another; how often that one broke."""
-    faults = 0
-    end = time.monotonic() + seconds
+def run(report: Report) -> None:
+    """Let one process torment another."""
+    seed = report.seed
+    end = time.monotonic() + report.amount
     tally = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
-    while time.monotonic() < end and faults < 10:
+    while time.monotonic() < end and len(report.anomalies) < 10:
         left = end - time.monotonic()
         with Child(lambda left=left, seed=seed: _suffer(left, seed, tally)) as victim:  # type: ignore[misc]
             fault = _watch(victim, tally)
         if fault is not None:
-            faults += 1
-            print(f"seed {seed}: {fault}", flush=True)
+            report.anomaly(f"seed {seed}: {fault}")
         seed += 1_000_003
-    print(f"{tally[_EPISODES]} queues, {tally[_OPERATIONS]} operations, {tally[_GUARDS]} guard pages")
-    print(f"broken: {faults}")
-    return faults
+    for what, number in ("queues", _EPISODES), ("operations", _OPERATIONS), ("guard pages", _GUARDS):
+        report.figure(what, tally[number])
 
 
 def _watch(victim: Child, tally: memoryview) -> str | None:

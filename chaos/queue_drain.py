@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Final
 
 from chaos.processes import OVERHEAD, Child, Words, check, checked_entry, state_of
+from chaos.report import Report
 from machport import DataQueue, PortSet, Task
 from machport.abi.errors import PeerDied, QueueEmpty, QueueFull, QueueMisuse
 from machport.dataqueue import DataQueueMemory
 from machport.ring import layout
 
+#: Seconds, unless told otherwise.
+AMOUNT: Final = 120.0
+UNIT: Final = "seconds"
 #: Seconds without any progress after which a wake-up counts as lost; no pause of the load comes near.
 PATIENCE: Final = 5.0
 #: Seconds of one round: one pair of processes, one way to look and to pause.
@@ -41,14 +45,14 @@ Tally = memoryview
 Way = Callable[[DataQueue, Tally, random.Random], None]
 
 
-def run(seconds: float, seed: int) -> int:
-    """Try every way in turn; how many wake-ups were lost or entries were not as they were put in."""
-    chance = random.Random(seed)
+def run(report: Report) -> None:
+    """Try every way in turn."""
+    seconds, chance = report.amount, random.Random(report.seed)
     totals = dict.fromkeys(CONSUMERS, (0, 0, 0))
-    faults, lost = list[str](), 0
+    lost = 0
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory, _daemon(Path(directory, "daemon.sock")):
-        while time.monotonic() < end and len(faults) < 20:
+        while time.monotonic() < end and len(report.anomalies) < 20:
             for name in CONSUMERS:
                 length = min(ROUND, seconds / len(CONSUMERS))
                 fault, tally = _round(name, chance.randrange(1 << 32), length)
@@ -56,13 +60,10 @@ def run(seconds: float, seed: int) -> int:
                 totals[name] = rounds + 1, entries + tally[_CONSUMED], sleeps + tally[_SLEEPS]
                 if fault is not None:
                     lost += fault.startswith("lost")
-                    faults.append(f"{name}: {fault}")
-                    print(faults[-1], flush=True)
+                    report.anomaly(f"{name}: {fault}")
     for name, (rounds, entries, sleeps) in totals.items():
-        print(f"{name:8} {rounds} rounds, {entries} entries, {sleeps} waits")
-    print(f"other faults: {len(faults) - lost}")
-    print(f"lost wake-ups: {lost}")
-    return len(faults)
+        report.figure(name, f"{rounds} rounds, {entries} entries, {sleeps} waits")
+    report.figure("lost wake-ups", lost, "0", not lost)
 
 
 @contextlib.contextmanager
@@ -217,7 +218,7 @@ def _by_port(queue: DataQueue, tally: Tally, chance: random.Random) -> None:
 
 def _port(tally: Tally) -> Callable[[], None]:
     task = Task(label="consumer")
-    port = task.check_in(f"chaos.drain.{os.getppid()}.{os.getpid()}")
+    port = task.check_in(f"chaos.queue_drain.{os.getppid()}.{os.getpid()}")
     port.set_qlimit(1)
     ports: PortSet = task.port_set(port)
     tally[_PORT] = os.getpid()
@@ -329,7 +330,7 @@ def _produce(name: str, descriptor: int, tally: Tally, seed: int) -> None:
         while not tally[_PORT]:
             os.sched_yield()
         task = Task(label="producer")
-        queue.set_notification_port(task.look_up(f"chaos.drain.{os.getppid()}.{tally[_PORT]}"))
+        queue.set_notification_port(task.look_up(f"chaos.queue_drain.{os.getppid()}.{tally[_PORT]}"))
     add = chance.choice((_add, _add, _add_by_descriptor))
     most = chance.choice((0.0, 0.01, 0.1))
     while True:

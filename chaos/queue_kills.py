@@ -14,22 +14,26 @@ from collections.abc import Callable
 from typing import Final
 
 from chaos.processes import OVERHEAD, Child, check, checked_entry, descriptors, state_of, with_consumer, with_producer
+from chaos.report import Report
 from machport import DataQueue
 from machport.abi.errors import PeerDied, QueueEnded
 
+#: Seconds, unless told otherwise.
+AMOUNT: Final = 120.0
+UNIT: Final = "seconds"
 #: Seconds after which a survivor counts as hanging; it takes a few thousandths to hear of a death.
 PATIENCE: Final = 10.0
 CAPACITY: Final = 4000
 _ROUNDS: Final = 50
 
 
-def run(seconds: float, seed: int) -> int:
-    """Kill until the time is over; how often somebody saw what must not be."""
-    chance = random.Random(seed)
-    end = time.monotonic() + seconds
+def run(report: Report) -> None:
+    """Kill until the time is over."""
+    chance = random.Random(report.seed)
+    end = time.monotonic() + report.amount
     kinds: list[Callable[[int, random.Random], int]] = [killed_writers, killed_readers, killed_hands]
-    kills, faults = dict.fromkeys(kinds, 0), 0
-    while time.monotonic() < end and faults < 10:
+    kills = dict.fromkeys(kinds, 0)
+    while time.monotonic() < end and len(report.anomalies) < 10:
         for kind in kinds:
             seed = chance.randrange(1 << 32)
             with Child(lambda kind=kind, seed=seed: kind(_ROUNDS, random.Random(seed)) and None) as child:  # type: ignore[misc]
@@ -37,15 +41,12 @@ def run(seconds: float, seed: int) -> int:
                 while (status := child.poll()) is None and time.monotonic() < deadline:
                     time.sleep(0.01)
                 if status is None:
-                    print(f"{kind.__name__}, seed {seed}: a survivor hangs: {state_of(child.pid)}", flush=True)
+                    report.anomaly(f"{kind.__name__}, seed {seed}: a survivor hangs: {state_of(child.pid)}")
                 elif status:
-                    print(f"{kind.__name__}, seed {seed}: ended with {status}", flush=True)
-                faults += status != 0
+                    report.anomaly(f"{kind.__name__}, seed {seed}: ended with {status}")
                 kills[kind] += _ROUNDS
     for kind, count in kills.items():
-        print(f"{kind.__name__:16} {count}")
-    print(f"faults: {faults}")
-    return faults
+        report.figure(kind.__name__.replace("_", " "), count)
 
 
 def killed_writers(rounds: int, chance: random.Random) -> int:
