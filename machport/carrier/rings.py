@@ -1,7 +1,9 @@
 """The memory of one thread's traps: a ring down to the daemon, a ring up to the thread, and a bell for each side.
 
 One sealed memfd, made by the daemon and mapped by both.  The daemon believes nothing that it reads there; the thread
-can harm only itself.  Knows rings and mappings; never what a trap means, or how a side sleeps.
+can harm only itself.  The daemon keeps the descriptor, which costs a number and no memory: with it, and with what
+``state`` tells, another process can take the daemon's side over.  Knows rings and mappings; never what a trap means, or
+how a side sleeps.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ import errno
 import fcntl
 import mmap
 import os
+from collections.abc import Sequence
 from typing import Final
 
-from machport.abi.errors import LimitReached, ProtocolError
+from machport.abi.errors import LimitReached, ProtocolError, QueueMisuse
 from machport.ring import Doorbell, Ring, layout, map_shared
 
 #: Bytes of each ring as a thread gets them: little, because most threads have little to say.
@@ -35,12 +38,14 @@ class RingPair:
         daemon_bell: armed while nobody looks at ``down``.
         thread_bell: armed while the thread sleeps.
         longest: bytes of the longest entry that always fits once the ring is empty.
+        descriptor: the memory, as long as this side owns it until ``close``; -1 if it does not.
     """
 
-    __slots__ = ("_mapping", "daemon_bell", "down", "longest", "thread_bell", "up")
+    __slots__ = ("_mapping", "daemon_bell", "descriptor", "down", "longest", "thread_bell", "up")
 
-    def __init__(self, mapping: mmap.mmap) -> None:
+    def __init__(self, mapping: mmap.mmap, descriptor: int = -1) -> None:
         self._mapping = mapping
+        self.descriptor = descriptor
         view = memoryview(mapping)
         capacity = (len(mapping) - _DOWN) // 2 - layout.SPREAD_RING
         up = _DOWN + layout.SPREAD_RING + capacity
@@ -54,14 +59,24 @@ class RingPair:
     def is_wide(self) -> bool:
         return self.up.capacity >= WIDE
 
+    def state(self) -> list[list[int]]:
+        """What this side remembers beside the memory; for ``resume``."""
+        return [self.down.state(), self.up.state()]
+
+    def close(self) -> None:
+        """Let go of the descriptor.  The memory goes with the last view of it."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
 
 def longest_of(capacity: int) -> int:
     """Bytes of the longest entry that always fits into an empty ring: wherever it stands, a half is free (Q7)."""
     return capacity // 2 - layout.ENTRY_HEADER_SIZE - 1
 
 
-def create(capacity: int) -> tuple[RingPair, int]:
-    """New rings of ``capacity`` bytes each, and the descriptor to send to the thread, which the caller closes.
+def create(capacity: int) -> RingPair:
+    """New rings of ``capacity`` bytes each, with the descriptor to send to the thread.
 
     Raises:
         LimitReached: no memory or descriptor is left.
@@ -74,7 +89,7 @@ def create(capacity: int) -> tuple[RingPair, int]:
     try:
         os.posix_fallocate(memory, 0, size)
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
-        return RingPair(map_shared(memory, size)), memory
+        return RingPair(map_shared(memory, size), memory)
     except OSError as error:
         os.close(memory)
         raise _shortage(error) from None
@@ -98,6 +113,28 @@ def attach(memory: int) -> RingPair:
         return RingPair(map_shared(memory, size))
     except OSError as error:
         raise _shortage(error) from None
+
+
+def resume(memory: int, state: Sequence[Sequence[int]]) -> RingPair:
+    """The daemon's end of rings that another process had until now, and which uses them no more.
+
+    Args:
+        memory: their descriptor, which is the new rings' if this returns.
+        state: what ``RingPair.state`` said there.
+
+    Raises:
+        ProtocolError: it is no such memory, or no such state.
+        LimitReached: it cannot be mapped now.
+    """
+    pair = attach(memory)
+    try:
+        down, up = state
+        pair.down.resume(down)
+        pair.up.resume(up)
+    except (QueueMisuse, TypeError, ValueError) as error:
+        raise ProtocolError(f"what came as the state of a thread's rings is not that: {error}") from None
+    pair.descriptor = memory
+    return pair
 
 
 _SIZES: Final = {_DOWN + 2 * (layout.SPREAD_RING + capacity) for capacity in (NARROW, WIDE)}

@@ -52,6 +52,10 @@ def place(head: int, tail: int, size: int, capacity: int) -> int:
     return 0 if head > need else -1
 
 
+#: More than a counter will ever count to, and what a producer may have been answered last.
+_COUNT_MAX = 2**63 - 1
+_REFUSALS = (layout.ADDED, layout.FULL, layout.BROKEN, layout.TOO_LARGE)
+
 #: In the place of a loan where there is none; whoever reads it looks.
 _NONE: Any = None
 
@@ -150,6 +154,37 @@ class Ring:
         self._oldest: Loan = _NONE
         self._newest: Loan = _NONE
         self._next = 0
+
+    # Another object takes this one's place
+
+    def state(self) -> list[int]:
+        """What this object remembers that the memory does not; for ``resume`` of an object in another process.
+
+        Raises:
+            QueueMisuse: entries are lent, and their views cannot go to another process.
+        """
+        if self.lent:
+            raise QueueMisuse("entries of this ring are lent; let go of their views first")
+        return [self.enqueued, self.dequeued, self.wakes, self.refused, self.refusal, self.absence, self.peak]
+
+    def resume(self, state: Sequence[int]) -> None:
+        """Go on where the object was that ``state`` is of; that one must not be used any more.
+
+        Raises:
+            QueueMisuse: it is not the state of a ring.
+        """
+        good = type(state) in (list, tuple) and len(state) == 7 and all(type(number) is int for number in state)
+        good = good and all(0 <= state[index] <= _COUNT_MAX for index in (0, 1, 2, 3, 6))
+        if not good or state[4] not in _REFUSALS or state[5] not in (layout.EMPTY, layout.CORRUPT):
+            raise QueueMisuse("this is not the state of a ring")
+        enqueued, dequeued, wakes, refused, refusal, absence, peak = state
+        self.enqueued = enqueued
+        self.dequeued = dequeued
+        self.wakes = wakes
+        self.refused = refused
+        self.refusal = refusal
+        self.absence = absence
+        self.peak = peak
 
     # Looking without taking part
 

@@ -151,7 +151,9 @@ class Channel:
         self.looked_at = 0
 
     def use(self, rings: RingPair) -> None:
-        """These are the thread's rings from now on."""
+        """These are the thread's rings from now on, which the channel closes; those before are closed."""
+        if self.rings is not None:
+            self.rings.close()
         self.rings = rings
         self._up, self._down = rings.up, rings.down
         self._daemon_bell, self._thread_bell = rings.daemon_bell, rings.thread_bell
@@ -236,14 +238,20 @@ class Channel:
     def answer(self, answer: Answer) -> bool:
         """Write an answer, or keep it until there is room for it; whether it is written.
 
+        One that cannot be written is kept for the end of the channel: nobody has read it.
+
         Raises:
             OSError: the other side is gone, or it is not possible to send this.
             LimitReached: there is no memory for it.
             ProtocolError: the other side has spoiled its ring.
         """
-        if not self.outbox and self._write(answer):
-            self._written(answer)
-            return True
+        try:
+            if not self.outbox and self._write(answer):
+                self._written(answer)
+                return True
+        except BaseException:
+            self.outbox.append(answer)
+            raise
         self.outbox.append(answer)
         return False
 
@@ -361,7 +369,11 @@ class Channel:
         for answer in self.outbox:
             if answer.gives_descriptors:
                 self.closer.close(answer.descriptors)
+            if answer.rings is not None:
+                answer.rings.close()
         self.outbox.clear()
+        if self.rings is not None:
+            self.rings.close()
         self.sock.close()
 
 

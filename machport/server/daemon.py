@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from machport.abi import constants as c
@@ -41,6 +42,9 @@ from machport.server.traps import OwnCall, Traps
 _log: Final = logging.getLogger("machport.daemon")
 _READ: Final = select.EPOLLIN
 _WRITE: Final = select.EPOLLOUT
+#: What the system allows any process, and the hard limit that processes have unless somebody lowers it.
+_HIGHEST_LIMIT: Final = Path("/proc/sys/fs/nr_open")
+_USUAL_HARD_LIMIT: Final = 4096
 #: Descriptors that connections and files of clients may not use up: for long messages and answers on their way.
 _DESCRIPTOR_RESERVE: Final = 64
 #: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
@@ -415,7 +419,9 @@ class Daemon:
             raise ProtocolError("a channel for a thread is asked for where the connection began")
         with contextlib.ExitStack() as undo:
             try:
-                pair, memory = rings.create(rings.NARROW)
+                pair = rings.create(rings.NARROW)
+                undo.callback(pair.close)
+                memory = os.dup(pair.descriptor)
                 undo.callback(os.close, memory)
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 undo.callback(theirs.close)
@@ -435,10 +441,10 @@ class Daemon:
         if not channel.by_ring:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "widen", "wider rings are asked for by a ring")
         try:
-            pair, memory = rings.create(rings.WIDE)
+            pair = rings.create(rings.WIDE)
         except LimitReached as error:
             raise Refusal(c.KERN_RESOURCE_SHORTAGE, "widen", str(error)) from None
-        return Answer(t.WIDEN.pack_answer(), descriptors=[memory], gives_descriptors=True, rings=pair)
+        return Answer(t.WIDEN.pack_answer(), descriptors=[pair.descriptor], rings=pair)
 
     # After each event
 
@@ -500,6 +506,15 @@ def _ticket_in(trap: t.Trap, payload: bytes | memoryview) -> bytes:
 
 
 def _raise_descriptor_limit() -> int:
+    """Allow this process as many descriptors as may be; how many that is.
+
+    Whoever may raise the hard limit raises it to the system's, unless it is so low that somebody must have meant it.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard >= _USUAL_HARD_LIMIT:
+        with contextlib.suppress(OSError, ValueError):
+            highest = max(hard, int(_HIGHEST_LIMIT.read_text()))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
+            return highest
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

@@ -49,14 +49,18 @@ _LINES: Final = 127
 
 
 class Line:
-    """One client's lifeline: its word, the process as procfs numbers it, and the watcher, until the line is dropped."""
+    """One client's lifeline: its word, the process as procfs numbers it, and the watcher, until the line is dropped.
 
-    __slots__ = ("client", "looks", "process", "watcher", "word")
+    ``descriptor`` is the page with the word, by which another daemon can watch it, too.
+    """
 
-    def __init__(self, client: Client, process: int, word: lifeline.Word, watcher: Watcher) -> None:
+    __slots__ = ("client", "descriptor", "looks", "process", "watcher", "word")
+
+    def __init__(self, client: Client, process: int, word: lifeline.Word, watcher: Watcher, descriptor: int) -> None:
         self.client = client
         self.process = process
         self.word = word
+        self.descriptor = descriptor
         self.watcher: Watcher | None = watcher
         self.looks = 0
 
@@ -82,6 +86,9 @@ class Deaths:
     def watch(self, client: Client, offset: int, descriptors: Sequence[int]) -> Answer:
         """Watch the lifeline that a client gives.
 
+        Args:
+            descriptors: its page, which is kept until the client is forgotten.
+
         Raises:
             Refusal: it is none, or the client has one, or it cannot be watched here; its pidfd is, as ever.
         """
@@ -97,20 +104,29 @@ class Deaths:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "lifeline", str(error)) from None
         except (OSError, RuntimeError) as error:
             raise Refusal(c.KERN_FAILURE, "lifeline", f"lifelines cannot be watched here: {error}") from None
-        line = self._lines[client] = Line(client, process, word, watcher)
+        line = self._lines[client] = Line(client, process, word, watcher, descriptors[0])
         watcher.lines += 1
         watcher.order(line.word, line)
-        return Answer(t.LIFELINE.pack_answer())
+        return Answer(t.LIFELINE.pack_answer(), keeps_descriptors=True)
+
+    def line_of(self, client: Client) -> Line | None:
+        """The lifeline that a client has given; its watcher is None once it gave its sign."""
+        return self._lines.get(client)
 
     def forget(self, client: Client) -> None:
         """The client is no more, or has no lifeline."""
         line = self._lines.pop(client, None)
-        if line is not None and line.watcher is not None:
+        if line is None:
+            return
+        os.close(line.descriptor)
+        if line.watcher is not None:
             line.watcher.order(line.word, None)
             self._leave(line)
 
     def close(self) -> None:
         """End the threads."""
+        for client in list(self._lines):
+            self.forget(client)
         for watcher in self._watchers:
             watcher.stop()
         os.close(self._bell)

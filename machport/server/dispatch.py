@@ -33,7 +33,7 @@ class Answer:
         keeps_descriptors: the call keeps those that came with the trap.
         result: the reception that the answer tells of, if it brings a message.
         more: receptions beside it, if it brings several.
-        rings: what its thread uses from now on.
+        rings: what its thread uses once it has the answer.
         is_on_socket: it was written to the socket, and an entry of the ring has yet to say so.
     """
 

@@ -248,7 +248,7 @@ def test_another_user_is_refused_and_does_not_harm_it() -> None:
             assert f"user {NOBODY}, process" in daemon.log()
             with machport.Task(path=path) as task:
                 task.allocate()
-                assert daemon.descriptors() == before + 3  # connection, process and channel
+                assert daemon.descriptors() == before + 5  # connection, process, lifeline, channel and its rings
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

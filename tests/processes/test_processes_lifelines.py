@@ -148,8 +148,12 @@ class Loop:
         return ServedClient(Peer(0, 0, 0, pidfd), task, Channel(sockets[0], self._closer))
 
     def watch(self, victim: Victim) -> ServedClient:
-        client = self.client(victim.pidfd)
-        self.deaths.watch(client, victim.offset, [victim.memory])
+        client, memory = self.client(victim.pidfd), os.dup(victim.memory)
+        try:
+            self.deaths.watch(client, victim.offset, [memory])
+        except Refusal:
+            os.close(memory)
+            raise
         return client
 
     def wait_for_verdicts(self, count: int = 1) -> list[ServedClient]:

@@ -36,14 +36,13 @@ LONGEST_SPIN = 1000
 class Thread:
     """A thread's side of its channel, one step at a time, as a client takes them."""
 
-    def __init__(self, looking: Looking, pair: RingPair, memory: int) -> None:
+    def __init__(self, looking: Looking, pair: RingPair) -> None:
         ours, self.sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.setblocking(False)
         self.looking = looking
         self.channel = Channel(ours, looking.closer, pair)
         pair.daemon_bell.arm()
-        mapping = map_shared(memory, os.fstat(memory).st_size)
-        os.close(memory)
+        mapping = map_shared(pair.descriptor, os.fstat(pair.descriptor).st_size)
         self.word = memoryview(mapping)[:4]
         self.ends = RingPair(mapping)
         self.on_its_way = False
@@ -121,7 +120,7 @@ class Looking:
         self.port = ports.mach_port_allocate(self.kernel, self.task, c.MACH_PORT_RIGHT_RECEIVE)
         self.control, self.other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.client = Client(Peer(0, 0, 0, -1), self.task, Channel(self.control, self.closer))
-        self.threads = [Thread(self, *rings.create(capacity)) for _ in range(2)]
+        self.threads = [Thread(self, rings.create(capacity)) for _ in range(2)]
         for thread in self.threads:
             self.client.add(thread.channel)
 
