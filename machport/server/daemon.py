@@ -64,10 +64,13 @@ class Daemon:
     Args:
         listener: a listening SOCK_SEQPACKET socket, not blocking.
         idle_exit: seconds without any client after which ``run`` returns; None for never.
+        kernel: one that nobody has used yet, of another dialect for instance.
     """
 
-    def __init__(self, listener: socket.socket, *, idle_exit: float | None = None) -> None:
-        self.kernel = Kernel()
+    def __init__(
+        self, listener: socket.socket, *, idle_exit: float | None = None, kernel: Kernel | None = None
+    ) -> None:
+        self.kernel = Kernel() if kernel is None else kernel
         self.bootstrap = Bootstrap(self.kernel)
         self._listener = listener
         self._idle_exit = idle_exit

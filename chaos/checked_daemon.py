@@ -1,0 +1,196 @@
+"""A daemon that is asked, between two traps, whether its kernel is in order and what it holds.
+
+Its kernel may follow another dialect than the manual's, and its tasks may get the names that transcripts need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import pickle
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from chaos.kernel_snapshot import snapshot
+from machport.carrier import hello
+from machport.kernel.dialect import DIALECTS
+from machport.kernel.invariants import BrokenInvariant, check
+from machport.kernel.kernel import Kernel
+from machport.kernel.port import Port
+from machport.kernel.space import FreshNames
+from machport.kernel.task import Task
+from machport.server.connection import Peer
+from machport.server.daemon import Daemon
+from machport.server.lock import leave, listen
+
+#: Seconds after which a daemon will not answer any more.
+PATIENCE: Final = 30.0
+_LOOK: Final = b"look"
+_LOOK_ALONE: Final = b"look alone"
+_ANSWER_MAX: Final = 1 << 20
+#: A task with such a label, a number behind it, gets names above that number shifted.
+FRESH_LABEL: Final = "fresh-"
+FRESH_SHIFT: Final = 24
+
+
+class View(NamedTuple):
+    """What was seen of a kernel.
+
+    Attributes:
+        fault: the invariant that does not hold; "" if all do, or were not asked for.
+        digest: equal for kernels that hold the same.
+        tasks, waiters: how many there are.
+        descriptors: how many the daemon has open.
+    """
+
+    fault: str
+    digest: bytes
+    tasks: int
+    waiters: int
+    descriptors: int
+
+
+def look(kernel: Kernel, known: set[Port] | None) -> View:
+    """A view of a kernel in this process.
+
+    Args:
+        known: ports that were seen before; None to leave out the invariants.
+    """
+    fault = ""
+    if known is not None:
+        try:
+            check(kernel, known, Counter())
+        except BrokenInvariant as error:
+            fault = str(error)
+        known -= {port for port in known if not port.active}
+    waiters = sum(len(task.waiters) for task in kernel.tasks)
+    return View(fault, digest(kernel), len(kernel.tasks), waiters, 0)
+
+
+def digest(kernel: Kernel) -> bytes:
+    """A few bytes that stand for all that a kernel holds."""
+    return hashlib.blake2b(repr(snapshot(kernel)).encode(), digest_size=16).digest()
+
+
+class CheckedDaemon:
+    """Such a daemon in a process of its own, for as long as the block lasts.
+
+    Args:
+        dialect: "manual" or "gnumach".
+
+    Attributes:
+        path: where it listens.
+    """
+
+    def __init__(self, dialect: str = "manual") -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="chaos-")
+        self.path = Path(self._directory.name, "daemon.sock")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(PATIENCE)
+        command = [sys.executable, "-m", "chaos.checked_daemon", str(self.path), str(theirs.fileno()), dialect]
+        with theirs:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=self._log, pass_fds=[theirs.fileno()], text=True
+            )
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        assert ready and self.process.stdout.readline(), f"the daemon does not start: {self.log()}"
+
+    def look(self, *, check: bool = True) -> View:
+        """What its kernel holds now, and whether it is in order.
+
+        Args:
+            check: False to leave out the invariants.
+        """
+        self._control.send(_LOOK if check else _LOOK_ALONE)
+        view: View = pickle.loads(self._control.recv(_ANSWER_MAX))
+        return view
+
+    def log(self) -> str:
+        """What it has written to its standard error."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def close(self) -> list[str]:
+        """Stop it; what was wrong with it, if anything."""
+        running = self.process.poll() is None
+        self.process.terminate()
+        try:
+            exitcode: int | None = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            exitcode = None
+        faults = [] if running and exitcode == 0 else [f"the daemon ended with {exitcode}"]
+        if "Traceback" in self.log():
+            faults.append(f"the daemon wrote: {self.log()}")
+        if not self._log.closed:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self._control.close()
+            self._log.close()
+            self._directory.cleanup()
+        return faults
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self._log.closed:
+            faults = self.close()
+            assert kind is not None or not faults, faults
+
+
+class _Daemon(Daemon):
+    """The daemon itself."""
+
+    def __init__(self, listener: socket.socket, control: socket.socket, dialect: str) -> None:
+        super().__init__(listener, kernel=Kernel(DIALECTS[dialect]))
+        self._known: set[Port] = set()
+        self._register(control, lambda _: self._answer(control))
+
+    def _answer(self, control: socket.socket) -> None:
+        asked = control.recv(_ANSWER_MAX)
+        if not asked:
+            # Whoever asks is gone.
+            os._exit(1)
+        view = look(self.kernel, self._known if asked == _LOOK else None)
+        control.send(pickle.dumps(view._replace(descriptors=len(os.listdir("/proc/self/fd")))))
+
+    def _admit(self, greeting: hello.Hello, peer: Peer) -> Task:
+        task = super()._admit(greeting, peer)
+        if greeting.label.startswith(FRESH_LABEL):
+            number = int(greeting.label.removeprefix(FRESH_LABEL))
+            task.space.names = FreshNames(number << FRESH_SHIFT)
+        return task
+
+
+def main() -> None:
+    """Serve until it is told to stop."""
+    import signal
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path", type=Path)
+    parser.add_argument("control", type=int)
+    parser.add_argument("dialect", choices=sorted(DIALECTS))
+    options = parser.parse_args()
+    listener, lock = listen(options.path)
+    daemon = _Daemon(listener, socket.socket(fileno=options.control), options.dialect)
+    daemon.stop_on(signal.SIGTERM)
+    print("ready", flush=True)
+    try:
+        daemon.run()
+    finally:
+        daemon.close()
+        leave(options.path, lock)
+
+
+if __name__ == "__main__":
+    main()
