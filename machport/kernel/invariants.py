@@ -12,9 +12,11 @@ from machport.abi import constants as c
 from machport.kernel import phase
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message
-from machport.kernel.port import DEAD, Port
+from machport.kernel.port import DEAD, Port, Quota
 from machport.kernel.queueing import peek
 from machport.kernel.space import Entry, Space
+from machport.kernel.task import Task
+from machport.kernel.tasks import Termination
 from machport.kernel.waiter import Waiter
 
 SEND, SEND_ONCE, RECEIVE = c.MACH_PORT_TYPE_SEND, c.MACH_PORT_TYPE_SEND_ONCE, c.MACH_PORT_TYPE_RECEIVE
@@ -51,11 +53,15 @@ class Census:
         self.ports = known
         self.rights: dict[int, Counter[Port]] = {SEND: Counter(), SEND_ONCE: Counter(), RECEIVE: Counter()}
         self.requests: Counter[Port] = Counter()
+        #: What waits in the queues that count in each quota.
+        self.messages: Counter[Quota] = Counter()
+        self.bytes: Counter[Quota] = Counter()
         self._counted: set[Port] = set()
         self._todo: list[Port] = []
         for port in known:
             self._see(port)
         self._count_tasks()
+        self._count_unfinished()
         while self._todo:
             self._count_port(self._todo.pop())
 
@@ -76,19 +82,46 @@ class Census:
             self._right(RECEIVE, task.port)
             for port in (*task.special.values(), *task.registered):
                 self._right(SEND, port)
-            for entry in task.space.entries.values():
-                for kind in self.rights:
-                    if entry.type & kind:
-                        self._right(kind, entry.port)
-                if entry.request and entry.port is not None:
-                    self.requests[entry.port] += 1
+            self._count_space(task.space)
             for waiter in task.waiters:
                 if waiter.phase == phase.SEND and waiter.message is not None:
                     self._count_message(waiter.message)
 
+    def _count_space(self, space: Space) -> None:
+        for entry in space.entries.values():
+            for kind in self.rights:
+                if entry.type & kind:
+                    self._right(kind, entry.port)
+            if entry.request and entry.port is not None:
+                self.requests[entry.port] += 1
+
+    def _count_unfinished(self) -> None:
+        """What has ended and is being destroyed has its rights until then."""
+        for _, what in self.kernel.unfinished:
+            if isinstance(what, Message):
+                self._count_message(what)
+            elif isinstance(what, Port):
+                for message in queue(what):
+                    self._count_message(message)
+                self._queue(what)
+                for request in () if what.requests is None else what.requests.in_order():
+                    self._right(SEND_ONCE, request.notify)
+            elif isinstance(what, Termination):
+                self._count_space(what.task.space)
+                self._see(what.task.port)
+            else:
+                for request in what:
+                    self._right(SEND_ONCE, request.notify)
+
+    def _queue(self, port: Port) -> None:
+        if port.quota is not None:
+            self.messages[port.quota] += port.msgcount
+            self.bytes[port.quota] += port.bytes
+
     def _count_port(self, port: Port) -> None:
         for message in queue(port):
             self._count_message(message)
+        self._queue(port)
         for slot in (port.ns_request, port.pd_request):
             self._right(SEND_ONCE, slot)
         if port.requests is not None:
@@ -144,6 +177,8 @@ def _check(kernel: Kernel, known: set[Port], leaked: Counter[Port]) -> None:
     assert not kernel.garbage
     assert not kernel.woken
     assert not kernel.changed
+    assert not kernel.relieved
+    assert not kernel.possible
     assert not DEAD.active and DEAD.first is None and DEAD.requests is None and DEAD.ns_request is None
     for task in kernel.tasks:
         assert task.active
@@ -158,6 +193,21 @@ def _check(kernel: Kernel, known: set[Port], leaked: Counter[Port]) -> None:
         _check_port(kernel, port, quirks=bool(leaked[port]))
         if not leaked[port]:
             assert (len(port.requests) if port.requests is not None else 0) == census.requests[port]
+    for task in kernel.tasks:
+        _check_quota(census, task)
+
+
+def _check_quota(census: Census, task: Task) -> None:
+    quota = task.space.quota
+    assert quota is not None
+    assert (quota.messages, quota.bytes) == (census.messages[quota], census.bytes[quota])
+    waiting = [waiter.message for waiter in task.waiters if waiter.phase == phase.SEND]
+    assert quota.sending == sum(message.weigh() for message in waiting if message is not None)
+    # Nobody waits for room that is there.
+    assert not quota.waiting or quota.full()
+    for port in quota.waiting:
+        assert port.active
+        assert port.quota is quota
 
 
 def _check_space(space: Space) -> None:
@@ -199,6 +249,13 @@ def _check_port(kernel: Kernel, port: Port, *, quirks: bool) -> None:
     assert len(messages) == port.msgcount
     assert port.last is (messages[-1] if messages else None)
     assert all(message.remote is port and not message.circular for message in messages)
+    assert port.bytes == sum(message.weigh() for message in messages)
+    if port.receiver is not None:
+        assert port.quota is port.receiver.quota
+    if port.msgcount < port.qlimit and any(
+        waiter.message and not waiter.message.circular for waiter in port.senders or ()
+    ):
+        assert port.quota is not None and port in port.quota.waiting
     assert (port.receiver is None) == (port.name == c.MACH_PORT_NULL) or port.receiver is kernel.space
     if port.receiver is not None:
         assert port.destination is None

@@ -21,6 +21,11 @@ cdef class Kernel:
     cdef public Line woken
     cdef public list changed
     cdef public list released
+    cdef public int64_t slice
+    cdef public object unfinished
+    cdef public list relieved
+    cdef public list possible
+    cdef public list exceeded
 
     cpdef wake(self, Waiter waiter, int64_t code=*)
     cpdef bint waits(self, Waiter waiter) noexcept
@@ -29,4 +34,5 @@ cdef class Kernel:
     @cython.locals(port=Port)
     cpdef Port kernel_port(self, object kobject)
     cpdef release(self, object kobject)
+    cpdef list take_exceeded(self)
     cpdef list take_released(self)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from machport.kernel.dialect import MANUAL, Dialect
 from machport.kernel.message import Message
-from machport.kernel.port import Port, RequestTable, SlottedRequestTable, new_port
+from machport.kernel.port import Excess, Port, Quota, RequestTable, SlottedRequestTable, new_port
 from machport.kernel.space import DEFAULT_NAME_LIMIT, Space
 from machport.kernel.task import Task
 from machport.kernel.waiter import Line, Waiter
@@ -26,6 +26,8 @@ class Kernel:
         space: holder of the receive rights of ports that stand for tasks and files.
         tasks: the tasks that are alive.
         tasks_made: how many there have been.
+        slice: how much is destroyed at once, as messages, notifications and entries of a space; what is more waits
+            in ``unfinished`` until the driver calls ``tasks.carry_on``.  0 for all at once, which is how it begins.
         ending: number of the task that is being terminated, or 0: what its end destroys remembers it.
     """
 
@@ -39,6 +41,10 @@ class Kernel:
         self.tasks: dict[Task, None] = {}
         self.tasks_made = 0
         self.ending = 0
+        self.slice = 0
+        #: Whose end goes on when the driver lets it, and the task that was ending when it began: a task, a port with
+        #: its queue, the requests on a dead port, a message.
+        self.unfinished: deque[tuple[int, Any]] = deque()
         #: Messages that wait to be destroyed; the first of them is being destroyed (P31).
         self.garbage: deque[Message] = deque()
         #: Waiters that left their line and have yet to do the rest of their work.
@@ -47,6 +53,12 @@ class Kernel:
         self.changed: list[Waiter] = []
         #: Objects that have ended, until they are taken.
         self.released: list[Any] = []
+        #: Quotas that have room again for senders that wait, and ports whose armed send-possible requests fire
+        #: therefore, until ``messages.collect`` has seen to them.
+        self.relieved: list[Quota] = []
+        self.possible: list[Port] = []
+        #: Limits that were met, until they are taken.
+        self.exceeded: list[Excess] = []
 
     def wake(self, waiter: Waiter, code: int = 0) -> None:
         """The waiter leaves its queue; what it does next is done when the present call is over."""
@@ -76,6 +88,16 @@ class Kernel:
     def release(self, kobject: Any) -> None:
         """A kernel object has ended: no right to it is left, or it is a task that was terminated."""
         self.released.append(kobject)
+
+    def take_exceeded(self) -> list[Excess]:
+        """The limits that were met since the last call."""
+        exceeded = self.exceeded[:]
+        self.exceeded.clear()
+        for excess in exceeded:
+            task: Task = excess.holder  # type: ignore[assignment]
+            if task.space.quota is not None:
+                task.space.quota.noted.clear()
+        return exceeded
 
     def take_released(self) -> list[Any]:
         """What ended since the last call: files whose last send right is gone, and tasks."""

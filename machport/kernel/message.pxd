@@ -32,8 +32,11 @@ cdef class Message:
     cdef public int64_t seqno
     cdef public bint returned
     cdef public Message next
+    cdef public int64_t weight
 
     cdef begin(self, object remote, int64_t remote_type, int64_t id, object tokens)
+    @cython.locals(item=Item)
+    cpdef int64_t weigh(self) except -1
     @cython.locals(size=int64_t, item=Item)
     cpdef int64_t size(self) except -1
     @cython.locals(size=int64_t, item=Item)

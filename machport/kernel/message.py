@@ -6,7 +6,7 @@ A message owns every right in it until it is received or destroyed.  Knows nothi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from machport.abi import constants as c
 from machport.abi import words
@@ -14,6 +14,10 @@ from machport.abi.message import KERNEL_TOKENS, Descriptor, descriptor_size, por
 
 if TYPE_CHECKING:
     from machport.kernel.port import Port
+
+
+#: Bytes that a right in a message's body counts as.
+RIGHT_WEIGHT: Final = 256
 
 
 class Item:
@@ -59,6 +63,7 @@ class Message:
         "seqno",
         "tokens",
         "voucher",
+        "weight",
     )
 
     def begin(self, remote: Port | None, remote_type: int, id: int, tokens: Sequence[int]) -> None:
@@ -77,6 +82,20 @@ class Message:
         #: Was received once, by a task that ended before it saw it.
         self.returned = False
         self.next: Message | None = None
+        #: What ``weigh`` found; 0 before.
+        self.weight = 0
+
+    def weigh(self) -> int:
+        """Bytes that the message counts as while it waits: header, data, memory, and so many for each right in it.
+
+        A right may be all that keeps a port, so it weighs about what a port does.
+        """
+        if not self.weight:
+            self.weight = self.size()
+            if self.items is not None:
+                for item in self.items:
+                    self.weight += len(item.memory) + RIGHT_WEIGHT * len(item.ports)
+        return self.weight
 
     def size(self) -> int:
         """``msgh_size`` on reception: header, descriptors, inline data."""

@@ -11,12 +11,13 @@ from machport.kernel.copyin cimport copyin_message
 from machport.kernel.copyout cimport copyout_message, copyout_pseudo
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Message, new_message, word_notification
-from machport.kernel.port cimport Port, PortSet, Request
+from machport.kernel.port cimport Port, PortSet, Quota, Request
 from machport.kernel.queueing cimport (
     dequeue,
     enqueue,
     peek,
     received_size,
+    relieve,
     too_large,
     wait_to_receive,
     wait_to_send,
@@ -40,8 +41,10 @@ cpdef interrupt(Kernel kernel, Waiter waiter)
 cpdef abandon(Kernel kernel, Waiter waiter)
 cdef _give_up(Kernel kernel, Waiter waiter, int64_t send_code, int64_t receive_code)
 
-@cython.locals(message=Message, port=Port)
+@cython.locals(message=Message, port=Port, quota=Quota)
 cdef _start_send(Kernel kernel, Waiter waiter, object buffer, object memory)
+@cython.locals(entry=Entry)
+cdef _check_need_not_wait(Space space, Quota quota, object buffer)
 @cython.locals(message=Message)
 cdef _resume_send(Kernel kernel, Waiter waiter)
 cdef _sent(Kernel kernel, Waiter waiter)

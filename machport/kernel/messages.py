@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from machport.abi import constants as c
+from machport.abi import message as layout
 from machport.abi import words
 from machport.abi.message import trailer_size
 from machport.kernel import phase
@@ -16,12 +17,13 @@ from machport.kernel.copyin import copyin_message
 from machport.kernel.copyout import copyout_message, copyout_pseudo
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message, new_message, word_notification
-from machport.kernel.port import Port, PortSet, Request
+from machport.kernel.port import Port, PortSet, Quota, Request
 from machport.kernel.queueing import (
     dequeue,
     enqueue,
     peek,
     received_size,
+    relieve,
     too_large,
     wait_to_receive,
     wait_to_send,
@@ -79,9 +81,16 @@ def mach_msg(
 def collect(kernel: Kernel) -> list[Waiter]:
     """Let woken waiters go on, and return those whose phase or result has changed since the last call."""
     woken = kernel.woken
-    if woken.first is None and not kernel.changed:
+    if woken.first is None and not kernel.changed and not kernel.relieved:
         return []
-    while woken.first is not None:
+    while True:
+        if kernel.relieved:
+            relieve(kernel)
+        if kernel.possible:
+            _fire_send_possible(kernel, kernel.possible.pop())
+            continue
+        if woken.first is None:
+            break
         waiter = woken.first
         woken.remove(waiter)
         kernel.note(waiter)
@@ -136,6 +145,9 @@ def _give_up(kernel: Kernel, waiter: Waiter, send_code: int, receive_code: int) 
 
 
 def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes | memoryview, memory: Sequence[bytes | None]) -> None:
+    quota = waiter.task.space.quota
+    if quota is not None and quota.sending >= quota.sending_max:
+        _check_need_not_wait(waiter.task.space, quota, buffer)
     message = copyin_message(kernel, waiter.task, buffer, memory)
     port = message.remote
     assert port is not None
@@ -144,6 +156,8 @@ def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes | memoryview, memo
     elif port.active and port.full() and message.remote_type == c.MACH_MSG_TYPE_PORT_SEND:
         if waiter.option & c.MACH_SEND_NOTIFY:
             _arm_send_possible(waiter.task.space, port)
+        if port.quota is not None and port.msgcount < port.qlimit:
+            port.quota.note_full(port)
         if waiter.option & c.MACH_SEND_TIMEOUT and waiter.timeout_ms == 0:
             waiter.message = message
             _pseudo_receive(kernel, waiter, c.MACH_SEND_TIMED_OUT)
@@ -153,6 +167,21 @@ def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes | memoryview, memo
     else:
         _accept(kernel, port, message)
     _sent(kernel, waiter)
+
+
+def _check_need_not_wait(space: Space, quota: Quota, buffer: bytes | memoryview) -> None:
+    """Whoever has enough that waits to be sent sends only what does not wait; nothing was taken yet."""
+    if len(buffer) < words.HEADER_SIZE:
+        return
+    name: int = layout.HEADER.unpack_from(buffer)[2]
+    entry = space.lookup(name)
+    if entry is not None and entry.port is not None and entry.port.full():
+        quota.note("sending", quota.sending_max, quota.sending, entry.port)
+        raise Refusal(
+            c.MACH_SEND_NO_BUFFER,
+            "limits",
+            f"{quota.sending} bytes of the task's wait to be sent, and its limit is {quota.sending_max}",
+        )
 
 
 def _resume_send(kernel: Kernel, waiter: Waiter) -> None:
@@ -211,6 +240,8 @@ def _arm_send_possible(space: Space, port: Port) -> None:
         request: Request = port.requests.slots[entry.request]
         if request.send_possible:
             port.requests.armed[entry.request] = None
+            if port.quota is not None and port.msgcount < port.qlimit:
+                port.quota.wait(port)
 
 
 def _pseudo_receive(kernel: Kernel, waiter: Waiter, code: int) -> None:
@@ -298,7 +329,7 @@ def _receive(kernel: Kernel, waiter: Waiter, port: Port, message: Message) -> No
 
 def _fire_send_possible(kernel: Kernel, port: Port) -> None:
     """A message was received: armed send-possible requests on the port are told (N67)."""
-    if port.requests is None or not port.requests.armed:
+    if not port.active or port.requests is None or not port.requests.armed:
         return
     for slot in list(port.requests.armed):
         request: Request = port.requests.slots[slot]

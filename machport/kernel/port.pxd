@@ -8,6 +8,37 @@ cimport machport.abi.words as words
 from machport.kernel.message cimport Message
 
 @cython.final
+cdef class Excess:
+    cdef readonly object holder
+    cdef readonly object what
+    cdef readonly int64_t limit
+    cdef readonly int64_t use
+    cdef readonly Port port
+    cdef public int64_t count
+
+@cython.final
+cdef class Quota:
+    cdef readonly object holder
+    cdef public int64_t messages
+    cdef public int64_t bytes
+    cdef public int64_t sending
+    cdef public int64_t messages_max
+    cdef public int64_t bytes_max
+    cdef public int64_t sending_max
+    cdef public object waiting
+    cdef readonly list relieved
+    cdef public bint is_relieved
+    cdef readonly list exceeded
+    cdef public dict noted
+
+    cpdef bint full(self) noexcept
+    cpdef relieve(self)
+    cpdef wait(self, Port port)
+    cpdef note_full(self, Port port)
+    @cython.locals(excess=Excess)
+    cpdef note(self, object what, int64_t limit, int64_t use, Port port=*)
+
+@cython.final
 cdef class Port:
     cdef public bint active
     cdef public bint guarded
@@ -24,6 +55,8 @@ cdef class Port:
     cdef public Message first
     cdef public Message last
     cdef public int64_t msgcount
+    cdef public int64_t bytes
+    cdef public Quota quota
     cdef public PortSet pset
     cdef public Ticket ticket
     cdef public Port ns_request
@@ -39,8 +72,13 @@ cdef class Port:
 
     cdef begin(self, object receiver)
     cpdef bint full(self) noexcept
+    @cython.locals(before=Quota)
+    cpdef charge_to(self, Quota quota)
+    cpdef bint is_wanted(self) except -1
     cpdef append(self, Message message)
-    @cython.locals(message=Message)
+    @cython.locals(weight=int64_t)
+    cdef _count(self, Message message)
+    @cython.locals(message=Message, weight=int64_t, quota=Quota)
     cpdef Message pop(self)
     @cython.locals(before=Message, after=Message)
     cpdef push_back(self, Message message)

@@ -6,7 +6,7 @@ right goes (``release``) or what a name means (``space``).
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from machport.abi import constants as c
@@ -20,6 +20,114 @@ if TYPE_CHECKING:
 
 #: Bytes of a port's label in UTF-8.
 LABEL_MAX: Final = 64
+#: A limit that nobody meets.
+UNLIMITED: Final = (1 << 63) - 1
+
+
+class Excess:
+    """A limit that a holder has met, and how often since the driver last took what was noted.
+
+    Attributes:
+        holder: the task.
+        what: ``"names"``, ``"messages"``, ``"bytes"`` or ``"sending"``.
+        limit, use: as they were when it was met first.
+        port: where a message was to go; None if the limit is not about one.
+    """
+
+    __slots__ = ("count", "holder", "limit", "port", "use", "what")
+
+    def __init__(self, holder: object, what: str, limit: int, use: int, port: Port | None) -> None:
+        self.holder = holder
+        self.what = what
+        self.limit = limit
+        self.use = use
+        self.port = port
+        self.count = 1
+
+
+class Quota:
+    """What waits in the queues of one holder's ports, and how much may.
+
+    A port whose receive right is on its way counts with its last holder until somebody receives it, so that nothing
+    escapes by being put into a message.  A message is accepted while less than the limit is used, as with ``qlimit``;
+    messages that wait for no room are counted and accepted, too: there are no more of them than rights.
+
+    Attributes:
+        holder: the task.
+        messages, bytes: in the queues now; bytes as ``Message.weigh`` has them.
+        messages_max, bytes_max: how many there may be before senders wait.
+        sending, sending_max: bytes of messages of the holder's own that wait for room elsewhere.
+        waiting: ports with room of their own at which somebody waits for room here: each lets one sender go on when
+            it is its turn, so that many senders at one port do not hold up those at another.
+        relieved: the kernel's list of quotas that have room again for those that wait.
+        exceeded: the kernel's list of limits that were met; ``noted`` are those of this quota in it.
+    """
+
+    __slots__ = (
+        "bytes",
+        "bytes_max",
+        "exceeded",
+        "holder",
+        "is_relieved",
+        "messages",
+        "messages_max",
+        "noted",
+        "relieved",
+        "sending",
+        "sending_max",
+        "waiting",
+    )
+
+    def __init__(self, holder: object, relieved: list[Quota], exceeded: list[Excess]) -> None:
+        self.holder = holder
+        self.messages = 0
+        self.bytes = 0
+        self.sending = 0
+        self.messages_max = UNLIMITED
+        self.bytes_max = UNLIMITED
+        self.sending_max = UNLIMITED
+        self.waiting: OrderedDict[Port, None] = OrderedDict()
+        self.relieved = relieved
+        self.is_relieved = False
+        self.exceeded = exceeded
+        self.noted: dict[str, Excess] = {}
+
+    def full(self) -> bool:
+        """Whether senders of ordinary messages have to wait at all of the holder's ports."""
+        return self.messages >= self.messages_max or self.bytes >= self.bytes_max
+
+    def limit_to(self, messages_max: int, bytes_max: int) -> None:
+        """Set the limits; those that wait go on if there is room now."""
+        self.messages_max = messages_max
+        self.bytes_max = bytes_max
+        self.relieve()
+
+    def relieve(self) -> None:
+        """There may be room for those that wait: the kernel looks when the present call is over."""
+        if self.waiting and not self.is_relieved and not self.full():
+            self.is_relieved = True
+            self.relieved.append(self)
+
+    def wait(self, port: Port) -> None:
+        """Somebody at the port waits for room here."""
+        self.waiting[port] = None
+        self.relieve()
+
+    def note_full(self, port: Port) -> None:
+        """A sender had to wait, or was refused, because of this quota."""
+        if self.messages >= self.messages_max:
+            self.note("messages", self.messages_max, self.messages, port)
+        else:
+            self.note("bytes", self.bytes_max, self.bytes, port)
+
+    def note(self, what: str, limit: int, use: int, port: Port | None = None) -> None:
+        """A limit was met, of which the driver is to hear."""
+        excess = self.noted.get(what)
+        if excess is None:
+            excess = self.noted[what] = Excess(self.holder, what, limit, use, port)
+            self.exceeded.append(excess)
+        else:
+            excess.count += 1
 
 
 class Port:
@@ -31,6 +139,7 @@ class Port:
 
     __slots__ = (
         "active",
+        "bytes",
         "context",
         "destination",
         "first",
@@ -47,6 +156,7 @@ class Port:
         "pd_request",
         "pset",
         "qlimit",
+        "quota",
         "receiver",
         "receivers",
         "requests",
@@ -73,6 +183,9 @@ class Port:
         self.first: Message | None = None
         self.last: Message | None = None
         self.msgcount = 0
+        #: Bytes of the messages in the queue, and the quota that they count in: that of the last holder.
+        self.bytes = 0
+        self.quota: Quota | None = receiver.quota if receiver is not None else None
         self.pset: PortSet | None = None
         #: Membership in the set that the tokens in the set's order belong to.
         self.ticket: Ticket | None = None
@@ -100,7 +213,28 @@ class Port:
 
     def full(self) -> bool:
         """Whether a sender of an ordinary message has to wait (M11)."""
-        return self.msgcount >= self.qlimit
+        return self.msgcount >= self.qlimit or (self.quota is not None and self.quota.full())
+
+    def charge_to(self, quota: Quota | None) -> None:
+        """The queue counts among those of another holder from now on, where its senders wait, too."""
+        before = self.quota
+        if before is quota:
+            return
+        self.quota = quota
+        if before is not None:
+            before.messages -= self.msgcount
+            before.bytes -= self.bytes
+            before.waiting.pop(self, None)
+            before.relieve()
+        if quota is not None:
+            quota.messages += self.msgcount
+            quota.bytes += self.bytes
+            if self.msgcount < self.qlimit and self.is_wanted():
+                quota.wait(self)
+
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for room in the queue: a sender, or an armed send-possible request."""
+        return bool(self.senders) or (self.requests is not None and bool(self.requests.armed))
 
     def append(self, message: Message) -> None:
         """A message joins the queue, and the order of the port's set."""
@@ -109,9 +243,17 @@ class Port:
         else:
             self.last.next = message
         self.last = message
-        self.msgcount += 1
+        self._count(message)
         if self.pset is not None:
             self.pset.arrived(self)
+
+    def _count(self, message: Message) -> None:
+        weight = message.weigh()
+        self.msgcount += 1
+        self.bytes += weight
+        if self.quota is not None:
+            self.quota.messages += 1
+            self.quota.bytes += weight
 
     def pop(self) -> Message:
         """The oldest message leaves the queue; every such leaving counts in seqno."""
@@ -121,7 +263,15 @@ class Port:
         if self.first is None:
             self.last = None
         message.next = None
+        weight = message.weigh()
         self.msgcount -= 1
+        self.bytes -= weight
+        quota = self.quota
+        if quota is not None:
+            quota.messages -= 1
+            quota.bytes -= weight
+            if quota.waiting:
+                quota.relieve()
         message.returned = False
         message.seqno = self.seqno
         self.seqno = words.wrap(self.seqno + 1)
@@ -141,7 +291,7 @@ class Port:
             before.next = message
         if after is None:
             self.last = message
-        self.msgcount += 1
+        self._count(message)
         self.seqno = words.wrap(self.seqno - 1)
         if self.pset is not None:
             assert self.ticket is not None

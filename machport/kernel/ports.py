@@ -113,6 +113,9 @@ def describe(kernel: Kernel, task: Task, name: int) -> Described:
     if port is None:
         return Described(entry.type, entry.urefs, "", None, 0)
     holder = None if port.receiver is None else port.receiver.task
+    if holder is not None and not holder.active:
+        # Its end has not come to this port yet.
+        return Described(entry.type, entry.urefs, port.label, None, holder.number)
     if not entry.type & c.MACH_PORT_TYPE_RECEIVE:
         return Described(entry.type, entry.urefs, port.label, holder, port.last_holder)
     lost = port.unreceived, port.lost_with

@@ -8,7 +8,7 @@ cimport machport.kernel.phase as phase
 from machport.abi.message cimport trailer_size
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Message
-from machport.kernel.port cimport Port, PortSet
+from machport.kernel.port cimport Port, PortSet, Quota
 from machport.kernel.waiter cimport Line, Waiter
 
 cpdef enqueue(Kernel kernel, Port port, Message message)
@@ -17,6 +17,11 @@ cpdef Message dequeue(Kernel kernel, Port port)
 @cython.locals(port=Port, pset=PortSet)
 cpdef Port peek(object source)
 cpdef admit_senders(Kernel kernel, Port port, int64_t most)
+@cython.locals(quota=Quota)
+cdef _admit_next(Kernel kernel, Port port)
+cdef _wait_for_quota(Port port)
+@cython.locals(quota=Quota, port=Port)
+cpdef relieve(Kernel kernel)
 @cython.locals(waiter=Waiter, message=Message, senders=Line)
 cdef _admit(Kernel kernel, Port port, int64_t most)
 cpdef serve(Kernel kernel, Port port)

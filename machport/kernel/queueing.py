@@ -27,7 +27,7 @@ def dequeue(kernel: Kernel, port: Port) -> Message:
         port.pset.order.popleft()
     message = port.pop()
     if port.senders is not None:
-        _admit(kernel, port, 1)
+        _admit_next(kernel, port)
     return message
 
 
@@ -43,7 +43,38 @@ def peek(source: Port | PortSet) -> Port | None:
 def admit_senders(kernel: Kernel, port: Port, most: int) -> None:
     """Up to ``most`` blocked senders queue their messages, the one that has waited longest first."""
     _admit(kernel, port, most)
+    _wait_for_quota(port)
     serve(kernel, port)
+
+
+def _admit_next(kernel: Kernel, port: Port) -> None:
+    """One sender goes on if there is room, and nobody waits for the holder's at another port."""
+    quota = port.quota
+    if quota is not None and (quota.waiting or quota.full()):
+        _wait_for_quota(port)
+    else:
+        _admit(kernel, port, 1)
+
+
+def _wait_for_quota(port: Port) -> None:
+    """Whoever waits at a port with room of its own waits for its holder's."""
+    if port.quota is not None and port.msgcount < port.qlimit and port.is_wanted():
+        port.quota.wait(port)
+
+
+def relieve(kernel: Kernel) -> None:
+    """Those go on who waited for room that a holder has again: one of each port in turn, the oldest of it first."""
+    while kernel.relieved:
+        quota = kernel.relieved.pop()
+        quota.is_relieved = False
+        while quota.waiting and not quota.full():
+            port, _ = quota.waiting.popitem(last=False)
+            if port.requests is not None and port.requests.armed:
+                kernel.possible.append(port)
+            _admit(kernel, port, 1)
+            if port.senders and port.msgcount < port.qlimit:
+                quota.waiting[port] = None
+            serve(kernel, port)
 
 
 def _admit(kernel: Kernel, port: Port, most: int) -> None:
@@ -122,6 +153,7 @@ def wait_to_send(waiter: Waiter, port: Port, message: Message) -> None:
     if port.senders is None:
         port.senders = Line()
     waiter.wait_in(port.senders, phase.SEND)
+    _wait_for_quota(port)
 
 
 def leave_set(port: Port) -> None:

@@ -123,17 +123,38 @@ def destroy_port(kernel: Kernel, port: Port) -> None:
     wake_all(kernel, port.senders, 0)
     port.active = False
     port.receiver = None
+    if port.quota is not None:
+        port.quota.waiting.pop(port, None)
     if port.ns_request is not None:
         ns_request, port.ns_request = port.ns_request, None
         release_send_once(kernel, ns_request)
+    if kernel.slice and (
+        port.msgcount > kernel.slice or (port.requests is not None and len(port.requests) > kernel.slice)
+    ):
+        kernel.unfinished.append((kernel.ending, port))
+        return
     while port.msgcount:
-        message = port.pop()
-        message.remote = None
-        destroy_message(kernel, message)
+        destroy_first(kernel, port)
+    for request in take_requests(port):
+        notify_of_death(kernel, request)
+
+
+def destroy_first(kernel: Kernel, port: Port) -> None:
+    """The oldest message of a dead port is destroyed."""
+    message = port.pop()
+    message.remote = None
+    destroy_message(kernel, message)
+
+
+def take_requests(port: Port) -> list[Request]:
+    """Whoever is to hear of a port's death, in order, when its queue is gone."""
+    port.quota = None
     requests, port.requests = port.requests, None
-    if requests is not None:
-        for request in requests.in_order():
-            notify(kernel, word_notification(c.MACH_NOTIFY_DEAD_NAME, request.notify, request.name))
+    return [] if requests is None else requests.in_order()
+
+
+def notify_of_death(kernel: Kernel, request: Request) -> None:
+    notify(kernel, word_notification(c.MACH_NOTIFY_DEAD_NAME, request.notify, request.name))
 
 
 # Messages
@@ -146,9 +167,15 @@ def destroy_message(kernel: Kernel, message: Message) -> None:
     """
     kernel.garbage.append(message)
     if len(kernel.garbage) == 1:
+        done = 0
         while kernel.garbage:
             clean_message(kernel, kernel.garbage[0])
             kernel.garbage.popleft()
+            done += 1
+            if done == kernel.slice:
+                for rest in kernel.garbage:
+                    kernel.unfinished.append((kernel.ending, rest))
+                kernel.garbage.clear()
 
 
 def clean_message(kernel: Kernel, message: Message) -> None:

@@ -160,6 +160,8 @@ def _send_possible(kernel: Kernel, space: Space, name: int, sync: int, notify: P
             send_notification(kernel, word_notification(c.MACH_NOTIFY_SEND_POSSIBLE, notify, entry.name))
         else:
             port.requests.armed[entry.request] = None
+            if port.quota is not None and port.msgcount < port.qlimit:
+                port.quota.wait(port)
     return previous
 
 

@@ -149,6 +149,7 @@ def enter_right(space: Space, name: int, port: Port, kind: int) -> Entry:
         entry = new_entry(name, c.MACH_PORT_TYPE_RECEIVE, 0, port)
         port.receiver = space
         port.destination = None
+        port.charge_to(space.quota)
     space.add(entry)
     return entry
 
@@ -162,6 +163,7 @@ def join_entry(space: Space, entry: Entry, port: Port, kind: int) -> None:
         entry.type |= c.MACH_PORT_TYPE_RECEIVE
         port.receiver = space
         port.destination = None
+        port.charge_to(space.quota)
         port.name = entry.name
         return
     if entry.type & c.MACH_PORT_TYPE_SEND:

@@ -4,7 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 cimport machport.abi.constants as c
-from machport.kernel.port cimport Port, PortSet, Request
+from machport.kernel.port cimport Port, PortSet, Quota, Request
 from machport.kernel.refusal cimport Refusal
 
 @cython.final
@@ -32,6 +32,7 @@ cdef class Space:
     cdef public dict entries
     cdef public dict by_port
     cdef public NamePicker names
+    cdef public Quota quota
 
     @cython.locals(entry=Entry, port=Port)
     cpdef Entry lookup(self, int64_t name)

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from machport.abi import constants as c
-from machport.kernel.port import Port, PortSet, Request
+from machport.kernel.port import Port, PortSet, Quota, Request
 from machport.kernel.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -56,9 +56,12 @@ def new_entry(name: int, type: int, urefs: int, port: Port | None = None, pset: 
 
 
 class Space:
-    """One task's rights.  ``limit`` is the number of entries it may have (P4)."""
+    """One task's rights.
 
-    __slots__ = ("active", "by_port", "entries", "fresh", "limit", "names", "task")
+    ``limit`` is the number of entries it may have (P4); ``quota`` is for what waits in its ports' queues.
+    """
+
+    __slots__ = ("active", "by_port", "entries", "fresh", "limit", "names", "quota", "task")
 
     def __init__(self, task: Task | None, limit: int = DEFAULT_NAME_LIMIT, names: NamePicker | None = None) -> None:
         self.task = task
@@ -67,6 +70,7 @@ class Space:
         self.entries: dict[int, Entry] = {}
         #: The entry that holds SEND or RECEIVE for a port: rights of these kinds coalesce (P11, P12).
         self.by_port: dict[Port, Entry] = {}
+        self.quota: Quota | None = None
         self.names: NamePicker = GenerationNames() if names is None else names
 
     def lookup(self, name: int) -> Entry | None:
@@ -110,6 +114,8 @@ class Space:
 
     def check_room(self) -> None:
         if len(self.entries) >= self.limit:
+            if self.quota is not None:
+                self.quota.note("names", self.limit, len(self.entries))
             raise Refusal(c.KERN_NO_SPACE, "P4", f"the task has all {self.limit} names that it may have")
 
     def add(self, entry: Entry) -> None:

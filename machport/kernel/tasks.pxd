@@ -7,16 +7,41 @@ cimport machport.abi.constants as c
 cimport machport.kernel.phase as phase
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.messages cimport interrupt
-from machport.kernel.port cimport Port
+from machport.kernel.message cimport Message
+from machport.kernel.port cimport Port, Quota
 from machport.kernel.refusal cimport Refusal
-from machport.kernel.release cimport destroy_entry, destroy_port, release_reference, release_right, release_send
+from machport.kernel.release cimport (
+    destroy_entry,
+    destroy_first,
+    destroy_message,
+    destroy_port,
+    notify_of_death,
+    release_reference,
+    release_right,
+    release_send,
+    take_requests,
+)
 from machport.kernel.rights cimport copyin, copyout, has_right_for, is_nameless
 from machport.kernel.space cimport Entry
 from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Waiter
 
-@cython.locals(waiter=Waiter, port=Port, entry=Entry)
+@cython.locals(waiter=Waiter)
 cpdef task_terminate(Kernel kernel, Task task)
+@cython.locals(waiter=Waiter, port=Port)
+cpdef begin_termination(Kernel kernel, Task task)
+@cython.locals(entry=Entry)
+cpdef destroy_name(Kernel kernel, Task task, int64_t name)
+
+@cython.final
+cdef class Termination:
+    cdef readonly Task task
+    cdef readonly list names
+
+@cython.locals(ending=int64_t, turn=int64_t)
+cpdef carry_on(Kernel kernel, int64_t count)
+@cython.locals(requests=list)
+cdef object _step(Kernel kernel, object what)
 cpdef check_alive(Task task)
 @cython.locals(entry=Entry)
 cpdef Task resolve_task(Task task, int64_t name)

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from heapq import heapify, heappop
+from typing import Any, Final
 
 from machport.abi import constants as c
 from machport.abi.message import KERNEL_TOKENS
 from machport.kernel import phase
 from machport.kernel.kernel import Kernel
+from machport.kernel.message import Message
 from machport.kernel.messages import interrupt
-from machport.kernel.port import Port
+from machport.kernel.port import Port, Quota
 from machport.kernel.refusal import Refusal
-from machport.kernel.release import destroy_entry, destroy_port, release_reference, release_right, release_send
+from machport.kernel.release import (
+    destroy_entry,
+    destroy_first,
+    destroy_message,
+    destroy_port,
+    notify_of_death,
+    release_reference,
+    release_right,
+    release_send,
+    take_requests,
+)
 from machport.kernel.rights import copyin, copyout, has_right_for, is_nameless
 from machport.kernel.space import NamePicker
 from machport.kernel.task import Task
 
+#: Steps that one end makes before another has its turn.
+_TURN: Final = 32
 _SPECIAL = (c.TASK_KERNEL_PORT, c.TASK_BOOTSTRAP_PORT)
 
 
@@ -32,6 +46,7 @@ def create_task(
     """A task without threads; ``bootstrap`` becomes its bootstrap port, of which it gets a send right."""
     kernel.tasks_made += 1
     task = Task(kernel.tasks_made, label, tokens, kernel.name_limit if name_limit is None else name_limit, names)
+    task.space.quota = Quota(task, kernel.relieved, kernel.exceeded)
     task.port.receiver = kernel.space
     task.port.srights = 1
     kernel.tasks[task] = None
@@ -42,8 +57,30 @@ def create_task(
 
 
 def task_terminate(kernel: Kernel, task: Task) -> None:
-    """The task ends, in the order of section 11 of the ports."""
+    """The task ends, in the order of section 11 of the ports.
+
+    It is dead at once; entries beyond ``Kernel.slice`` of them go when the driver calls ``carry_on``.
+    """
     check_alive(task)
+    begin_termination(kernel, task)
+    if kernel.slice and len(task.space.entries) > kernel.slice:
+        for waiter in list(task.waiters):
+            # What would come to it until its port's turn comes is not for the dead.
+            if kernel.waits(waiter):
+                kernel.wake(waiter, c.MACH_RCV_PORT_DIED)
+        kernel.release(task)
+        kernel.unfinished.append((task.number, Termination(task)))
+        return
+    kernel.ending = task.number
+    for name in sorted(task.space.entries):
+        destroy_name(kernel, task, name)
+    destroy_port(kernel, task.port)
+    kernel.ending = 0
+    kernel.release(task)
+
+
+def begin_termination(kernel: Kernel, task: Task) -> None:
+    """The task is dead; its rights are still there, and its port dies after them."""
     task.space.active = False
     kernel.ending = task.port.last_holder = task.number
     for waiter in list(task.waiters):
@@ -54,14 +91,71 @@ def task_terminate(kernel: Kernel, task: Task) -> None:
         release_send(kernel, port)
     task.special.clear()
     task.registered.clear()
-    for name in sorted(task.space.entries):
-        entry = task.space.lookup(name)
-        if entry is not None:
-            destroy_entry(kernel, task.space, entry)
-    destroy_port(kernel, task.port)
     kernel.ending = 0
-    kernel.release(task)
     del kernel.tasks[task]
+
+
+def destroy_name(kernel: Kernel, task: Task, name: int) -> None:
+    """A dead task's rights of one name go."""
+    entry = task.space.lookup(name)
+    if entry is not None:
+        destroy_entry(kernel, task.space, entry)
+
+
+class Termination:
+    """A dead task whose entries go one after the other.
+
+    Attributes:
+        names: those that are left, as a heap: sorting a million of them would take too long in one go.
+    """
+
+    __slots__ = ("names", "task")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.names = list(task.space.entries)
+        heapify(self.names)
+
+
+def carry_on(kernel: Kernel, count: int) -> None:
+    """Destroy up to ``count`` entries, messages and the like of what has ended and was too much for one go.
+
+    What ended first has the first turn, and each has a turn before any has another; within one the order is that of
+    an end in one go.
+    """
+    while count > 0 and kernel.unfinished:
+        ending, what = kernel.unfinished.popleft()
+        kernel.ending = ending
+        turn = min(count, _TURN)
+        while turn and what is not None:
+            what = _step(kernel, what)
+            turn -= 1
+            count -= 1
+        kernel.ending = 0
+        if what is not None:
+            kernel.unfinished.append((ending, what))
+
+
+def _step(kernel: Kernel, what: Any) -> Any:
+    """One step of an end; what is left, or None."""
+    if isinstance(what, Message):
+        destroy_message(kernel, what)
+        return None
+    if isinstance(what, Port):
+        if what.msgcount:
+            destroy_first(kernel, what)
+            return what
+        requests = take_requests(what)
+        requests.reverse()
+        return requests or None
+    if isinstance(what, Termination):
+        if what.names:
+            destroy_name(kernel, what.task, heappop(what.names))
+            return what
+        destroy_port(kernel, what.task.port)
+        return None
+    notify_of_death(kernel, what.pop())
+    return what or None
 
 
 def check_alive(task: Task) -> None:

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 cimport machport.abi.constants as c
 cimport machport.kernel.phase as phase
 from machport.kernel.message cimport Message
-from machport.kernel.port cimport Port
+from machport.kernel.port cimport Port, Quota
 from machport.kernel.task cimport Task
 
 @cython.final
@@ -49,6 +49,8 @@ cdef class Waiter:
     )
     cpdef wait_in(self, Line line, int what_for)
     cpdef leave(self)
+    @cython.locals(quota=Quota)
+    cdef _count_sending(self, int64_t sign)
     cpdef finish(self, Result result)
 
 @cython.locals(waiter=Waiter)

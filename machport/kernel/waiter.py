@@ -108,6 +108,8 @@ class Waiter:
 
     def wait_in(self, line: Line, what_for: int) -> None:
         self.phase = what_for
+        if what_for == phase.SEND:
+            self._count_sending(1)
         line.append(self)
         self.task.waiters[self] = None
 
@@ -115,6 +117,15 @@ class Waiter:
         """Stop standing in a line."""
         assert self.line is not None
         self.line.remove(self)
+        if self.phase == phase.SEND:
+            self._count_sending(-1)
+
+    def _count_sending(self, sign: int) -> None:
+        """The message that waits counts with its sender."""
+        quota = self.task.space.quota
+        if quota is not None:
+            assert self.message is not None
+            quota.sending += sign * self.message.weigh()
 
     def finish(self, result: Result) -> None:
         """The call is done."""

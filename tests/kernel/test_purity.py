@@ -15,7 +15,7 @@ import machport
 PACKAGE = Path(machport.__file__).parent
 
 #: What the kernel may import besides machport.abi and itself.
-PURE = {"__future__", "abc", "collections", "dataclasses", "enum", "typing"}
+PURE = {"__future__", "abc", "collections", "dataclasses", "enum", "heapq", "typing"}
 
 #: Modules that compiled ones make for themselves, without any file.
 CYTHON = ("_cython_", "cython_runtime")
@@ -79,7 +79,7 @@ def test_importing_the_kernel_loads_nothing_that_does_io() -> None:
     modules = ", ".join(f"machport.kernel.{path.stem}" for path in sources("kernel") if path.stem != "__init__")
     found = loaded_by(modules)
     assert "machport.kernel.messages" in found
-    allowed = loaded_by("abc, collections, collections.abc, dataclasses, enum, struct, typing, __future__")
+    allowed = loaded_by("abc, collections, collections.abc, dataclasses, enum, heapq, struct, typing, __future__")
     assert {name for name in found - allowed if not name.startswith(("machport", *CYTHON))} == set()
     assert {name.split(".")[1] for name in found if name.startswith("machport.")} == {"abi", "kernel"}
     for impure in ("socket", "selectors", "threading", "time", "random", "subprocess", "asyncio", "io", "pathlib"):
