@@ -93,6 +93,9 @@ def begin_termination(kernel: Kernel, task: Task) -> None:
     task.registered.clear()
     kernel.ending = 0
     del kernel.tasks[task]
+    # They know each other; whoever counts references would keep all three for ever.
+    task.port.kobject = None
+    task.space.task = None
 
 
 def destroy_name(kernel: Kernel, task: Task, name: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from kernel_driver import (
     COPY_SEND,
@@ -25,7 +27,11 @@ from kernel_driver import (
 
 from machport.abi import constants as c
 from machport.kernel import ports, tasks
+from machport.kernel.kernel import Kernel
+from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
+from machport.kernel.space import Space
+from machport.kernel.task import Task
 
 
 def test_a_dead_task_sends_and_receives_nothing() -> None:
@@ -270,3 +276,23 @@ def test_names_in_a_terminated_task_do_not_matter_to_others() -> None:
     assert b.type(send) == SEND
     a.terminate()
     assert ports.mach_port_names(b.kernel, b.task) == [(send, DEAD_NAME)]
+
+
+def test_a_task_that_has_ended_is_let_go_at_once_by_whoever_counts_references() -> None:
+    """The daemon collects no old garbage, because that would hold up everybody: a circle would stay for ever."""
+    kernel = Kernel()
+    gc.collect()
+    gc.disable()
+    try:
+        before = [type(thing) for thing in gc.get_objects() if isinstance(thing, (Task, Space, Port))]
+        task, watcher = tasks.create_task(kernel, "ends"), tasks.create_task(kernel, "watches")
+        ports.mach_port_allocate(kernel, task, c.MACH_PORT_RIGHT_RECEIVE)
+        tasks.copy_to(kernel, watcher, task.port)
+        for each in (task, watcher):
+            tasks.task_terminate(kernel, each)
+        kernel.take_released()
+        del task, watcher, each
+        after = [type(thing) for thing in gc.get_objects() if isinstance(thing, (Task, Space, Port))]
+        assert len(after) == len(before)
+    finally:
+        gc.enable()
