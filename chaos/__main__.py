@@ -16,7 +16,7 @@ import chaos
 from chaos.report import Report
 
 #: Modules that the programs have in common.
-_PARTS: Final = {"__main__", "checked_daemon", "fuzzing", "kernel_snapshot", "processes", "report"}
+_PARTS: Final = {"__main__", "checked_daemon", "fuzzing", "kernel_snapshot", "processes", "report", "watched_daemon"}
 
 
 class _Programs(click.Group):

@@ -30,6 +30,7 @@ from machport.kernel.waiter cimport Waiter
 cpdef task_terminate(Kernel kernel, Task task)
 @cython.locals(waiter=Waiter, port=Port)
 cpdef begin_termination(Kernel kernel, Task task)
+cpdef end_termination(Kernel kernel, Task task)
 @cython.locals(entry=Entry)
 cpdef destroy_name(Kernel kernel, Task task, int64_t name)
 

@@ -74,7 +74,7 @@ def task_terminate(kernel: Kernel, task: Task) -> None:
     kernel.ending = task.number
     for name in sorted(task.space.entries):
         destroy_name(kernel, task, name)
-    destroy_port(kernel, task.port)
+    end_termination(kernel, task)
     kernel.ending = 0
     kernel.release(task)
 
@@ -93,9 +93,15 @@ def begin_termination(kernel: Kernel, task: Task) -> None:
     task.registered.clear()
     kernel.ending = 0
     del kernel.tasks[task]
-    # They know each other; whoever counts references would keep all three for ever.
+
+
+def end_termination(kernel: Kernel, task: Task) -> None:
+    """The task's own port dies, the last of what it had."""
+    destroy_port(kernel, task.port)
+    # They know each other; whoever counts references would keep them all for ever.
     task.port.kobject = None
     task.space.task = None
+    task.space.quota = None
 
 
 def destroy_name(kernel: Kernel, task: Task, name: int) -> None:
@@ -155,7 +161,7 @@ def _step(kernel: Kernel, what: Any) -> Any:
         if what.names:
             destroy_name(kernel, what.task, heappop(what.names))
             return what
-        destroy_port(kernel, what.task.port)
+        end_termination(kernel, what.task)
         return None
     notify_of_death(kernel, what.pop())
     return what or None
