@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from machport import form
 from machport.abi.errors import (
+    AccessDenied,
     AlreadyExists,
     BadArguments,
     Bug,
     ClosedRight,
+    ConfinementUnavailable,
     CorruptQueue,
     DaemonGone,
     DaemonLost,
@@ -70,12 +72,15 @@ from machport.face.watching import Watch
 from machport.peer.death import Obituary
 
 __all__ = [
+    "AccessDenied",
     "AlreadyExists",
     "BadArguments",
     "Bug",
     "Call",
     "Child",
     "ClosedRight",
+    "Confinement",
+    "ConfinementUnavailable",
     "CorruptQueue",
     "DaemonGone",
     "DaemonLost",
@@ -150,6 +155,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from machport import aio
+    from machport.confinement.policy import Confinement
     from machport.face.child import Child
     from machport.face.dataqueue import DataQueue
     from machport.interfaces.calling import proxy
@@ -179,6 +185,7 @@ is_compiled = form.is_compiled
 _LATER = {
     "Call": "machport.interfaces.deadlines",
     "Child": "machport.face.child",
+    "Confinement": "machport.confinement.policy",
     "DataQueue": "machport.face.dataqueue",
     "PoolBroken": "machport.pool.errors",
     "PoolShutDown": "machport.pool.errors",

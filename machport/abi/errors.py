@@ -229,6 +229,20 @@ class ProgramNotStarted(Misuse, OSError):
     advice = "check the path and the mode of the program and of its directory"
 
 
+class AccessDenied(Misuse, PermissionError):
+    """The kernel lets this task not do that, whatever rights it has."""
+
+    default_code = c.KERN_NO_ACCESS
+    advice = "do it in a task that may, or let the other task agree to it"
+
+
+class ConfinementUnavailable(Misuse, NotImplementedError):
+    """A child cannot be confined as was asked for: the system lacks a part, or the process has threads already."""
+
+    default_code = c.KERN_NOT_SUPPORTED
+    advice = "see machport.confinement.available()"
+
+
 class ServerDied(DeadPort):
     """A call gets no answer: its server died, or dropped the request.
 
@@ -424,6 +438,7 @@ _KINDS: dict[int, type[MachError]] = {
             c.KERN_NOT_IN_SET,
             c.BOOTSTRAP_NOT_PRIVILEGED,
         ),
+        AccessDenied: (c.KERN_NO_ACCESS,),
         AlreadyExists: (
             c.KERN_NAME_EXISTS,
             c.KERN_RIGHT_EXISTS,

@@ -20,6 +20,8 @@ from machport.face.task import AnyTask
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from machport.confinement.policy import Confinement
+
 
 class Child(child.Child):
     __doc__ = child.Child.__doc__
@@ -139,6 +141,7 @@ class Task(AnyTask):
         *args: Any,
         rights: Mapping[str, Transfer] | None = None,
         bootstrap: bool = False,
+        confined: Confinement | bool = False,
         **kwargs: Any,
     ) -> Child:
         """Start a process whose task has just the rights that it is given, as ``right.move()`` or ``right.copy()``.
@@ -150,7 +153,7 @@ class Task(AnyTask):
 
         Args, Raises: as those of ``machport.Task.spawn``.
         """
-        started = super().spawn(target, *args, rights=rights, bootstrap=bootstrap, **kwargs)
+        started = super().spawn(target, *args, rights=rights, bootstrap=bootstrap, confined=confined, **kwargs)
         return Child(started._process, started.task_right)
 
     def close(self) -> None:

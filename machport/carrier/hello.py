@@ -12,7 +12,7 @@ from machport.abi.errors import ProtocolError
 
 MAGIC: Final = b"machport"
 #: Raised with every change of traps or packets that an older side would misread.
-VERSION: Final = 3
+VERSION: Final = 4
 TICKET_SIZE: Final = 16
 LABEL_MAX: Final = 128
 _LAYOUT: Final = struct.Struct(f"<8sI{TICKET_SIZE}s")

@@ -132,12 +132,13 @@ class Connection:
         label: what the daemon calls the task, before its process number.
         ticket: proof that this process is the one a parent made a task for; b"" for a new task.
         path: socket of the daemon; the user's own by default, with a daemon started if there is none.
+        joined: descriptor of a connection on which hello was said, and answered with ``label``; it is taken over.
 
     Raises:
         DaemonUnavailable: no daemon can be reached or started.
     """
 
-    def __init__(self, label: str, ticket: bytes = b"", path: Path | None = None) -> None:
+    def __init__(self, label: str, ticket: bytes = b"", path: Path | None = None, joined: int | None = None) -> None:
         self.path: Path = socket_path() if path is None else path
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -146,12 +147,16 @@ class Connection:
         self._all_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._closed = False
         self._forgotten: deque[tuple[int, int]] = deque()
-        self._control, payload = self._greet(Hello(label, ticket))
+        payload: Buffer
+        if joined is not None:
+            self._control, payload = Control(socket.socket(fileno=joined)), bytes(4) + label.encode()
+        else:
+            self._control, payload = self._greet(Hello(label, ticket))
         if t.number_of(payload):
             rule, says = t.unpack_refusal(payload)
             self._control.close()
             raise error_for(t.number_of(payload), says, call="hello", task=label, rule=rule)
-        self.label = payload[4:].decode(errors="replace")
+        self.label = bytes(payload[4:]).decode(errors="replace")
         self.self_name = MACH_PORT_NULL
         _connections.add(self)
         lifeline.offer(self._control.trap)
@@ -159,13 +164,13 @@ class Connection:
     def _greet(self, hello: Hello) -> tuple[Control, bytes]:
         """Connect and say hello; again if the daemon was just about to end for want of tasks."""
         for _ in range(_ATTEMPTS - 1):
-            channel = Control(_connect(self.path, start=not hello.ticket))
+            channel = Control(connect(self.path, start=not hello.ticket))
             try:
                 return channel, channel.greet(hello.pack(), self.path)
             except DaemonLost:
                 if hello.ticket:
                     raise
-        channel = Control(_connect(self.path, start=True))
+        channel = Control(connect(self.path, start=True))
         return channel, channel.greet(hello.pack(), self.path)
 
     def trap(self, payload: Payload, descriptors: Sequence[int] = ()) -> Answer:
@@ -317,7 +322,7 @@ class Connection:
         self._control.close()
 
 
-def _connect(path: Path, *, start: bool) -> socket.socket:
+def connect(path: Path, *, start: bool) -> socket.socket:
     """Connect, starting a daemon if there is none and ``start`` allows it."""
     for attempt in range(_ATTEMPTS):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -29,14 +29,16 @@ class Inheritance(NamedTuple):
     ticket: bytes
     label: str
     rights: dict[str, InheritedRight]
+    #: The connection on which hello was said already, with the full label: its descriptor and inode.
+    connection: tuple[int, int] | None = None
 
 
 def leave(inheritance: Inheritance) -> tuple[int, str]:
     """A descriptor for a program to inherit, and what its environment must say of it."""
     import json  # only who starts programs needs it
 
-    path, ticket, label, rights = inheritance
-    data = json.dumps([str(path), ticket.hex(), label, rights]).encode()
+    path, ticket, label, rights, connection = inheritance
+    data = json.dumps([str(path), ticket.hex(), label, rights, connection]).encode()
     descriptor = os.memfd_create("machport-inheritance", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:
@@ -60,9 +62,21 @@ def take() -> Inheritance | None:
             os.close(descriptor)
             import json
 
-            path, ticket, label, rights = json.loads(data)
+            path, ticket, label, rights, connection = json.loads(data)
             found = {name: InheritedRight(*right) for name, right in rights.items()}
-            return Inheritance(Path(path), bytes.fromhex(ticket), label, found)
+            return Inheritance(Path(path), bytes.fromhex(ticket), label, found, connection and tuple(connection))
+    return None
+
+
+def take_connection(inheritance: Inheritance) -> int | None:
+    """The descriptor of its connection, which nothing that this process starts inherits; None if it has none."""
+    if inheritance.connection is None:
+        return None
+    descriptor, inode = inheritance.connection
+    with contextlib.suppress(OSError, OverflowError):
+        if os.fstat(descriptor).st_ino == inode:
+            os.set_inheritable(descriptor, False)
+            return descriptor
     return None
 
 

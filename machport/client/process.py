@@ -80,7 +80,9 @@ class ProcessTask:
                 if inheritance is None:
                     self._connection = Connection(default_label(), path=path)
                 else:
-                    self._connection = Connection(inheritance.label, inheritance.ticket, inheritance.path)
+                    label, ticket, path = inheritance.label, inheritance.ticket, inheritance.path
+                    joined = inherited.take_connection(inheritance)
+                    self._connection = Connection(label, ticket, path, joined)
                     self._inherited = inheritance.rights
                 self._pid = os.getpid()
             return self._connection

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from machport.abi import constants as c
-from machport.abi.errors import InvalidArgument, ProgramNotStarted
+from machport.abi.errors import ConfinementUnavailable, DeadTask, InvalidArgument, InvalidRight, ProgramNotStarted
 from machport.client import inheritance
 from machport.client.connection import Connection
 from machport.client.process import process_task
@@ -26,7 +26,8 @@ from machport.face.handover import Handover, right_of_child
 from machport.face.rights import AnySendRight, Right, Transfer
 
 if TYPE_CHECKING:
-    from machport.face.child import Child, Process
+    from machport.confinement.policy import Confinement
+    from machport.face.child import Child, Process, Program
     from machport.face.dataqueue import DataQueue
     from machport.face.task import AnyTask
 
@@ -50,15 +51,58 @@ os.register_at_fork(after_in_child=_forked)
 class _Membership:
     """The first thing a child unpickles: it joins the daemon as the task that its parent made."""
 
-    def __init__(self, path: Path, ticket: bytes, label: str) -> None:
-        self._arguments = (path, ticket, label)
+    def __init__(self, path: Path, ticket: bytes, label: str, confinement: dict[str, Any] | None) -> None:
+        self._arguments = (path, ticket, label, confinement)
 
     def __reduce__(self) -> Any:
         return _join, self._arguments
 
 
-def _join(path: Path, ticket: bytes, label: str) -> None:
+class _ConfinedName(str):
+    """The name of a process that is confined, with its membership: it comes there before any other module is imported.
+
+    It comes once more with the function, as the membership does itself.
+    """
+
+    def __new__(cls, name: str, membership: _Membership) -> _ConfinedName:
+        named = super().__new__(cls, name)
+        named._membership = membership
+        return named
+
+    _membership: _Membership
+
+    def __reduce__(self) -> Any:
+        return _name_of, (str(self), self._membership)
+
+
+def _name_of(name: str, membership: None) -> str:
+    return name
+
+
+_joined = False
+
+
+def _join(path: Path, ticket: bytes, label: str, confinement: dict[str, Any] | None) -> None:
+    global _joined
+    if _joined:
+        return
     process_task.join(Connection(label, ticket, path))
+    if confinement is not None:
+        from machport.confinement.applying import apply
+
+        _leave_tracker()
+        apply(**confinement)
+    _joined = True
+
+
+def _leave_tracker() -> None:
+    """The parent's process that takes away shared memory by its name would take away anybody's."""
+    from multiprocessing import resource_tracker
+
+    tracker: Any = resource_tracker._resource_tracker
+    descriptor, tracker._fd = tracker._fd, None
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _run(
@@ -109,7 +153,9 @@ class _Start:
             self.task.calls.task_terminate(self.child)
             return
         try:
-            self.task.calls.watch(self.child, pidfd)
+            # It may have joined and ended already, and its task with it.
+            with contextlib.suppress(DeadTask):
+                self.task.calls.watch(self.child, pidfd)
         finally:
             os.close(pidfd)
 
@@ -148,15 +194,17 @@ def start_child(
     *,
     rights: Mapping[str, Transfer],
     bootstrap: bool,
+    confined: Confinement | bool,
 ) -> Child:
     """What ``Task.spawn`` does."""
     _check_rights(rights)
+    confinement = _checked_confinement(confined)
     if callable(target):
         form = _form_for(task, target)
         both = sorted(set(rights) & set(kwargs))
         if both:
             raise InvalidArgument(f"{both[0]!r} is given as an argument and in rights=")
-        return _start_function(task, target, args, {**kwargs, **rights}, bootstrap, form)
+        return _start_function(task, target, args, {**kwargs, **rights}, bootstrap, form, confinement)
     argv = _checked_argv(target)
     if args:
         raise InvalidArgument(f"the arguments of a program belong into its list, not behind it: {args!r}")
@@ -165,7 +213,7 @@ def start_child(
         raise InvalidArgument(
             f"a program is started with {', '.join(_PROGRAM_OPTIONS)}; {unknown[0]!r} is none of them"
         )
-    return _start_program(task, argv, rights, kwargs, bootstrap)
+    return _start_program(task, argv, rights, kwargs, bootstrap, confinement)
 
 
 def _start_function(
@@ -175,6 +223,7 @@ def _start_function(
     kwargs: dict[str, Any],
     bootstrap: bool,
     form: type[AnyTask] | None,
+    confinement: dict[str, Any] | None,
 ) -> Child:
     # Imported only here: most tasks start no child, and this is the larger part of the import time.
     import multiprocessing
@@ -190,9 +239,12 @@ def _start_function(
         )
     label = getattr(target, "__name__", type(target).__name__)
     with _starting(task, bootstrap, form) as start:
-        membership = _Membership(task.path, task.calls.ticket(start.child), label)
+        membership = _Membership(task.path, task.calls.ticket(start.child), label, confinement)
         process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(membership, form is not None, target, args, kwargs), name=label, daemon=True
+            target=_run,
+            args=(membership, form is not None, target, args, kwargs),
+            name=label if confinement is None else _ConfinedName(label, membership),
+            daemon=True,
         )
         pickling.register()
         _processes.add(process)
@@ -203,7 +255,12 @@ def _start_function(
 
 
 def _start_program(
-    task: AnyTask, argv: list[str], rights: Mapping[str, Transfer], options: dict[str, Any], bootstrap: bool
+    task: AnyTask,
+    argv: list[str],
+    rights: Mapping[str, Transfer],
+    options: dict[str, Any],
+    bootstrap: bool,
+    confinement: dict[str, Any] | None,
 ) -> Child:
     import subprocess
 
@@ -217,11 +274,12 @@ def _start_program(
         descriptor, environment[inheritance.VARIABLE] = inheritance.leave(
             inheritance.Inheritance(task.path, ticket, label, named)
         )
+        options = {**options, "env": environment}
         try:
-            process = Program(
-                subprocess.Popen(argv, **{**options, "env": environment}, pass_fds=(descriptor,)),
-                label,
-            )
+            if confinement is None:
+                process = Program(subprocess.Popen(argv, **options, pass_fds=(descriptor,)), label)
+            else:
+                process = _launch_confined(argv, options, descriptor, label, confinement)
         except OSError as error:
             refusal = ProgramNotStarted(f"{argv[0]} was not started: {error.strerror}", call="spawn", task=task.label)
             refusal.errno = error.errno
@@ -232,6 +290,63 @@ def _start_program(
             os.close(descriptor)
         start.started(process)
     return Child(process, start.done())
+
+
+def _launch_confined(
+    argv: list[str], options: dict[str, Any], descriptor: int, label: str, confinement: dict[str, Any]
+) -> Program:
+    """Start a confined program, and return when it is the program.
+
+    Raises:
+        OSError: as ``subprocess.Popen``.
+        ConfinementUnavailable: as ``confinement.applying.apply``.
+        InvalidRight: its task is gone.
+    """
+    import json
+    import subprocess
+
+    from machport.face.child import Program
+    from machport.face.launching import command
+
+    failures, end = os.pipe()
+    with open(failures, "rb") as heard:
+        try:
+            process = Program(
+                subprocess.Popen(command(confinement, end, argv), **options, pass_fds=(descriptor, end)), label
+            )
+        finally:
+            os.close(end)
+        failure = heard.read()
+    if not failure:
+        return process
+    process.process.wait()
+    process.close_pipes()
+    kind, code, text = json.loads(failure)
+    if code:
+        raise OSError(code, text)
+    if kind:
+        raise ConfinementUnavailable(text, call="spawn")
+    raise InvalidRight(text, call="spawn")
+
+
+def _checked_confinement(confined: Any) -> dict[str, Any] | None:
+    """The keywords of ``confinement.applying.apply``; None for a child that is not confined.
+
+    Raises:
+        ConfinementUnavailable: this system cannot.
+        InvalidArgument: it is no confinement, or has a path that is not there.
+    """
+    if confined is False or confined is None:
+        return None
+    from machport.confinement.applying import available, check
+    from machport.confinement.policy import Confinement
+
+    if confined is True:
+        confined = Confinement()
+    if not isinstance(confined, Confinement):
+        raise InvalidArgument(f"confined= is a Confinement, or True for the strictest; not {confined!r}", call="spawn")
+    check(available(), confined.best_effort)
+    return confined.resolved()
 
 
 def _check_rights(rights: Mapping[str, Transfer]) -> None:
@@ -287,12 +402,13 @@ def spawn(
     *args: Any,
     rights: Mapping[str, Transfer] | None = None,
     bootstrap: bool = False,
+    confined: Confinement | bool = False,
     **kwargs: Any,
 ) -> Child:
     """``Task.spawn`` for this process's own task, ``task_self()``."""
     from machport.face.blocking import task_self
 
-    return task_self().spawn(target, *args, rights=rights, bootstrap=bootstrap, **kwargs)
+    return task_self().spawn(target, *args, rights=rights, bootstrap=bootstrap, confined=confined, **kwargs)
 
 
 def inherited() -> dict[str, Right | DataQueue]:

@@ -55,6 +55,7 @@ from machport.mach import bootstrap
 from machport.peer.introduction import default_label
 
 if TYPE_CHECKING:
+    from machport.confinement.policy import Confinement
     from machport.face.child import Child
     from machport.face.watching import Attendant
 
@@ -664,6 +665,7 @@ class AnyTask(Closing):
         *args: Any,
         rights: Mapping[str, Transfer] | None = None,
         bootstrap: bool = False,
+        confined: Confinement | bool = False,
         **kwargs: Any,
     ) -> Child:
         """Start a process whose task has just the rights that it is given, as ``right.move()`` or ``right.copy()``.
@@ -679,13 +681,16 @@ class AnyTask(Closing):
         Args:
             rights: what the child is given by name; ends of data queues, too.
             bootstrap: also let the child ask for services by name.
+            confined: let the system refuse the child all but its rights and what a ``Confinement`` allows; True for the
+                strictest one.
 
         Raises:
             InvalidArgument: a right was given as it is, or twice, or is of another task; or ``target`` is neither a
                 function nor a list.
             ProgramNotStarted: there is no such program; everything given is still here.
+            ConfinementUnavailable: this system cannot confine it so; nothing was started.
         """
-        return start_child(self, target, args, kwargs, rights=rights or {}, bootstrap=bootstrap)
+        return start_child(self, target, args, kwargs, rights=rights or {}, bootstrap=bootstrap, confined=confined)
 
     # Ending
 

@@ -18,6 +18,7 @@ from machport.face.watching import Attendant, Request, ThreadAttendant
 from machport.kernel import task as kernel
 
 if TYPE_CHECKING:
+    from machport.confinement.policy import Confinement
     from machport.testing.world import World
 
 
@@ -83,12 +84,13 @@ class WorldTask(Task):
         *args: Any,
         rights: Mapping[str, Transfer] | None = None,
         bootstrap: bool = False,
+        confined: Confinement | bool = False,
         **kwargs: Any,
     ) -> Child:
         """Start ``target(*args, **kwargs, **rights)`` as a process of the world that ends with it.
 
         As ``machport.Task.spawn``, but that nothing is pickled: rights are looked for in lists, tuples and
-        dictionaries among the arguments.
+        dictionaries among the arguments, and that nothing is confined: there is no process.
         """
         if not callable(target):
             raise InvalidArgument(f"spawn needs a function, not {target!r}; write spawn(f, arg), not spawn(f(arg))")

@@ -25,13 +25,14 @@ ROOMS = {
     "abi": set(),
     "ring": {"abi"},
     "peer": {"abi", "ring"},
+    "confinement": {"abi"},
     "kernel": {"abi"},
     "replay": {"abi", "kernel"},
     "dataqueue": {"abi", "ring", "peer"},
     "carrier": {"abi", "ring"},
     "server": {"abi", "ring", "peer", "kernel", "dataqueue", "carrier"},
     "client": {"abi", "ring", "peer", "dataqueue", "carrier"},
-    "aio": {"abi", "ring", "client", "face"},
+    "aio": {"abi", "ring", "confinement", "client", "face"},
 }
 
 #: The package's own ``__init__`` is the face of the house, so an empty package stands in for it.

@@ -92,6 +92,8 @@ def errors_are_also_what_python_calls_them() -> None:
         machport.CorruptQueue,
     ]
     runtime: list[type[RuntimeError]] = [machport.ForkedTask, machport.ProtocolError]
+    missing: list[type[NotImplementedError]] = [machport.ConfinementUnavailable]
+    denied: list[type[PermissionError]] = [machport.AccessDenied]
     system: list[type[OSError]] = [
         machport.AlreadyExists,
         machport.DeadPort,
@@ -110,4 +112,4 @@ def errors_are_also_what_python_calls_them() -> None:
     limit: list[type[OverflowError]] = [machport.LimitReached]
     ended: list[type[EOFError]] = [machport.QueueEnded, machport.PeerDied]
     everything: list[type[machport.MachError]] = [machport.QueueEnded]
-    print(lookup, value, runtime, system, late, limit, ended, everything)
+    print(lookup, value, runtime, missing, denied, system, late, limit, ended, everything)
