@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from chaos.kernel_snapshot import snapshot
 from machport.carrier import hello
@@ -24,7 +25,7 @@ from machport.kernel.dialect import DIALECTS
 from machport.kernel.invariants import BrokenInvariant, check
 from machport.kernel.kernel import Kernel
 from machport.kernel.port import Port
-from machport.kernel.space import FreshNames
+from machport.kernel.space import DEFAULT_NAME_LIMIT, FreshNames
 from machport.kernel.task import Task
 from machport.server.connection import Peer
 from machport.server.daemon import Daemon
@@ -34,7 +35,8 @@ from machport.server.lock import leave, listen
 PATIENCE: Final = 30.0
 _LOOK: Final = b"look"
 _LOOK_ALONE: Final = b"look alone"
-_ANSWER_MAX: Final = 1 << 20
+_SNAPSHOT: Final = b"snapshot"
+_ANSWER_MAX: Final = 1 << 17
 #: A task with such a label, a number behind it, gets names above that number shifted.
 FRESH_LABEL: Final = "fresh-"
 FRESH_SHIFT: Final = 24
@@ -47,6 +49,7 @@ class View(NamedTuple):
         fault: the invariant that does not hold; "" if all do, or were not asked for.
         digest: equal for kernels that hold the same.
         tasks, waiters: how many there are.
+        tokens: of the newest task.
         descriptors: how many the daemon has open.
     """
 
@@ -54,6 +57,7 @@ class View(NamedTuple):
     digest: bytes
     tasks: int
     waiters: int
+    tokens: tuple[int, ...]
     descriptors: int
 
 
@@ -71,7 +75,8 @@ def look(kernel: Kernel, known: set[Port] | None) -> View:
             fault = str(error)
         known -= {port for port in known if not port.active}
     waiters = sum(len(task.waiters) for task in kernel.tasks)
-    return View(fault, digest(kernel), len(kernel.tasks), waiters, 0)
+    newest = next(reversed(kernel.tasks))
+    return View(fault, digest(kernel), len(kernel.tasks), waiters, tuple(newest.tokens), 0)
 
 
 def digest(kernel: Kernel) -> bytes:
@@ -84,21 +89,26 @@ class CheckedDaemon:
 
     Args:
         dialect: "manual" or "gnumach".
+        name_limit: names that a task may have.
 
     Attributes:
         path: where it listens.
     """
 
-    def __init__(self, dialect: str = "manual") -> None:
+    def __init__(self, dialect: str = "manual", name_limit: int = DEFAULT_NAME_LIMIT) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="chaos-")
         self.path = Path(self._directory.name, "daemon.sock")
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(PATIENCE)
-        command = [sys.executable, "-m", "chaos.checked_daemon", str(self.path), str(theirs.fileno()), dialect]
+        arguments = [str(self.path), str(theirs.fileno()), dialect, str(name_limit)]
         with theirs:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=self._log, pass_fds=[theirs.fileno()], text=True
+                [sys.executable, "-m", "chaos.checked_daemon", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                text=True,
             )
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
@@ -111,16 +121,28 @@ class CheckedDaemon:
             check: False to leave out the invariants.
         """
         self._control.send(_LOOK if check else _LOOK_ALONE)
-        view: View = pickle.loads(self._control.recv(_ANSWER_MAX))
-        return view
+        return View(*pickle.loads(self._control.recv(_ANSWER_MAX)))
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that its kernel holds."""
+        self._control.send(_SNAPSHOT)
+        packed = self._control.recv(_ANSWER_MAX)
+        return dict(pickle.loads(zlib.decompress(packed)))
 
     def log(self) -> str:
         """What it has written to its standard error."""
         self._log.seek(0)
         return self._log.read()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was stopped."""
+        return self._log.closed
+
     def close(self) -> list[str]:
-        """Stop it; what was wrong with it, if anything."""
+        """Stop it; what was wrong with it, if anything.  Again does nothing."""
+        if self.closed:
+            return []
         running = self.process.poll() is None
         self.process.terminate()
         try:
@@ -131,28 +153,26 @@ class CheckedDaemon:
         faults = [] if running and exitcode == 0 else [f"the daemon ended with {exitcode}"]
         if "Traceback" in self.log():
             faults.append(f"the daemon wrote: {self.log()}")
-        if not self._log.closed:
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self._control.close()
-            self._log.close()
-            self._directory.cleanup()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self._control.close()
+        self._log.close()
+        self._directory.cleanup()
         return faults
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if not self._log.closed:
-            faults = self.close()
-            assert kind is not None or not faults, faults
+        faults = self.close()
+        assert kind is not None or not faults, faults
 
 
 class _Daemon(Daemon):
     """The daemon itself."""
 
-    def __init__(self, listener: socket.socket, control: socket.socket, dialect: str) -> None:
-        super().__init__(listener, kernel=Kernel(DIALECTS[dialect]))
+    def __init__(self, listener: socket.socket, control: socket.socket, kernel: Kernel) -> None:
+        super().__init__(listener, kernel=kernel)
         self._known: set[Port] = set()
         self._register(control, lambda _: self._answer(control))
 
@@ -161,8 +181,11 @@ class _Daemon(Daemon):
         if not asked:
             # Whoever asks is gone.
             os._exit(1)
+        if asked == _SNAPSHOT:
+            control.send(zlib.compress(pickle.dumps(snapshot(self.kernel))))
+            return
         view = look(self.kernel, self._known if asked == _LOOK else None)
-        control.send(pickle.dumps(view._replace(descriptors=len(os.listdir("/proc/self/fd")))))
+        control.send(pickle.dumps(tuple(view._replace(descriptors=len(os.listdir("/proc/self/fd"))))))
 
     def _admit(self, greeting: hello.Hello, peer: Peer) -> Task:
         task = super()._admit(greeting, peer)
@@ -180,9 +203,11 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("control", type=int)
     parser.add_argument("dialect", choices=sorted(DIALECTS))
+    parser.add_argument("name_limit", type=int)
     options = parser.parse_args()
     listener, lock = listen(options.path)
-    daemon = _Daemon(listener, socket.socket(fileno=options.control), options.dialect)
+    kernel = Kernel(DIALECTS[options.dialect], name_limit=options.name_limit)
+    daemon = _Daemon(listener, socket.socket(fileno=options.control), kernel)
     daemon.stop_on(signal.SIGTERM)
     print("ready", flush=True)
     try:

@@ -69,7 +69,8 @@ class Children:
         self._watch = watch
         self._unwatch = unwatch
         self._children: dict[Task, Child] = {}
-        self._made_by: dict[Task, set[Task]] = {}
+        #: In the order in which they were made, in which they end.
+        self._made_by: dict[Task, dict[Task, None]] = {}
         self._tickets: dict[bytes, Task] = {}
 
     def create(self, maker: Task, name: int) -> Answer:
@@ -145,7 +146,7 @@ class Children:
 
     def _enter(self, task: Task, maker: Task) -> Child:
         child = self._children[task] = Child(maker)
-        self._made_by.setdefault(maker, set()).add(task)
+        self._made_by.setdefault(maker, {})[task] = None
         return child
 
     def _new_ticket(self, task: Task, child: Child) -> list[int]:
@@ -198,7 +199,7 @@ class Children:
             return
         self._tickets.pop(child.ticket, None)
         siblings = self._made_by[child.maker]
-        siblings.discard(task)
+        siblings.pop(task, None)
         if not siblings:
             del self._made_by[child.maker]
         if child.pidfd is not None:

@@ -313,6 +313,7 @@ class Machine:
                 self._let_go(released.descriptor)
             else:
                 self._children.forget(released)
+                self._obituaries.record(released, self._pid_of(released), "was terminated")
         self.send_once.settle()
 
     def _let_go(self, descriptor: int) -> None:
