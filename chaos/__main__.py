@@ -15,8 +15,7 @@ from rich.console import Console
 from chaos.report import Report
 
 #: What a program has and its parts have not.
-_RUN: Final = "
-def run(report: Report)"
+_RUN: Final = "\ndef run(report: Report)"
 
 
 class _Programs(click.Group):
