@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from machport.abi.errors import ProtocolError
+from machport.carrier.hello import TICKET_SIZE
 
 VARIABLE: Final = "MACHPORT_INHERITED"
 _SIZE_MAX: Final = 1 << 24
@@ -51,7 +54,11 @@ def leave(inheritance: Inheritance) -> tuple[int, str]:
 
 
 def take() -> Inheritance | None:
-    """What this process was left, which nobody finds again; None if that is nothing."""
+    """What this process was left, which nobody finds again; None if that is nothing.
+
+    Raises:
+        ProtocolError: there is such a file, and something else is in it.
+    """
     number, _, inode = os.environ.pop(VARIABLE, "").partition(":")
     if not number.isdecimal() or not inode.isdecimal():
         return None
@@ -60,11 +67,7 @@ def take() -> Inheritance | None:
         if os.fstat(descriptor).st_ino == int(inode) and _is_ours(descriptor):
             data = os.pread(descriptor, _SIZE_MAX, 0)
             os.close(descriptor)
-            import json
-
-            path, ticket, label, rights, connection = json.loads(data)
-            found = {name: InheritedRight(*right) for name, right in rights.items()}
-            return Inheritance(Path(path), bytes.fromhex(ticket), label, found, connection and tuple(connection))
+            return _unpack(data)
     return None
 
 
@@ -78,6 +81,38 @@ def take_connection(inheritance: Inheritance) -> int | None:
             os.set_inheritable(descriptor, False)
             return descriptor
     return None
+
+
+def _unpack(data: bytes) -> Inheritance:
+    """What ``leave`` wrote."""
+    import json
+
+    try:
+        path, ticket, label, rights, connection = json.loads(data)
+        found = {name: InheritedRight(*right) for name, right in rights.items()}
+        inheritance = Inheritance(Path(path), bytes.fromhex(ticket), label, found, connection and tuple(connection))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        inheritance = None
+    if inheritance is None or not _is_sound(inheritance):
+        raise ProtocolError(
+            "what this process was left by the one that started it is no inheritance; both must have the same machport"
+        )
+    return inheritance
+
+
+def _is_sound(inheritance: Inheritance) -> bool:
+    """Whether each part is of its kind: the file says what it likes."""
+    connection: Any = inheritance.connection
+    return (
+        (connection is None or (len(connection) == 2 and all(type(number) is int for number in connection)))
+        and len(inheritance.ticket) in (0, TICKET_SIZE)
+        and isinstance(inheritance.label, str)
+        and all(
+            isinstance(number, int) and 0 <= number < 1 << 32
+            for right in inheritance.rights.values()
+            for number in (right.name, right.kind)
+        )
+    )
 
 
 def _is_ours(descriptor: int) -> bool:

@@ -18,6 +18,8 @@ from actors import PATIENCE, DaemonProcess
 
 import machport
 from machport import DataQueue, mach
+from machport.abi.errors import ProtocolError
+from machport.client import inheritance
 from machport.client.inheritance import VARIABLE
 
 #: What every program of these tests begins with.
@@ -395,3 +397,19 @@ def test_a_child_that_was_collected_by_others_is_watched_no_more(
     child = task.spawn(["true"], rights={"port": port.move()})
     assert isinstance(back.receive(PATIENCE), machport.PortDestroyedNotification)
     child.close()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b'["/x", "00", "label", {}]', b'["/x", "", 5, {}]', b'["/x", "", "", {"a": [1, "b", 0]}]'],
+)
+def test_what_is_no_inheritance_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """It was meant for this process, so it is not passed over; and it is not found again."""
+    descriptor = os.memfd_create("machport-inheritance")
+    os.write(descriptor, content)
+    monkeypatch.setenv(VARIABLE, f"{descriptor}:{os.fstat(descriptor).st_ino}")
+    with pytest.raises(ProtocolError, match="is no inheritance"):
+        inheritance.take()
+    assert VARIABLE not in os.environ
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
