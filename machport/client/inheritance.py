@@ -90,7 +90,9 @@ def _unpack(data: bytes) -> Inheritance:
     try:
         path, ticket, label, rights, connection = json.loads(data)
         found = {name: InheritedRight(*right) for name, right in rights.items()}
-        inheritance = Inheritance(Path(path), bytes.fromhex(ticket), label, found, connection and tuple(connection))
+        inheritance = Inheritance(
+            Path(path), bytes.fromhex(ticket), label, found, None if connection is None else tuple(connection)
+        )
     except (ValueError, TypeError, AttributeError, RecursionError):
         inheritance = None
     if inheritance is None or not _is_sound(inheritance):
