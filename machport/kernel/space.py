@@ -61,7 +61,7 @@ class Space:
     ``limit`` is the number of entries it may have (P4); ``quota`` is for what waits in its ports' queues.
     """
 
-    __slots__ = ("active", "by_port", "entries", "fresh", "limit", "names", "quota", "task")
+    __slots__ = ("active", "by_port", "entries", "limit", "names", "quota", "task")
 
     def __init__(self, task: Task | None, limit: int = DEFAULT_NAME_LIMIT, names: NamePicker | None = None) -> None:
         self.task = task

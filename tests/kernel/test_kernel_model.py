@@ -167,8 +167,7 @@ class KernelMachine(RuleBasedStateMachine):
     )
     def construct(self, who: int, qlimit: int, flags: int) -> None:
         """Queues that are soon full."""
-        task = self.actors[who].task
-        self.do(lambda: self.world.call(ports.mach_port_construct, task, flags, qlimit, 0))
+        self.do(lambda: self.world.call(ports.mach_port_construct, self.actors[who].task, flags, qlimit, 0))
 
     @rule(who=WHO, right=st.sampled_from([1, 3, 4]), name=st.integers(0x103, 0x10B))
     def allocate_name(self, who: int, right: int, name: int) -> None:
@@ -197,8 +196,7 @@ class KernelMachine(RuleBasedStateMachine):
     def destruct(self, who: int, name: int, delta: int, guard: int) -> None:
         chosen = self.name(who, name, RECEIVE)
         saved = self.saved(who, chosen)
-        actor = self.actors[who]
-        self.do(lambda: self.world.call(ports.mach_port_destruct, actor.task, chosen, delta, guard))
+        self.do(lambda: self.world.call(ports.mach_port_destruct, self.actors[who].task, chosen, delta, guard))
         self.note_leak(who, chosen, saved)
 
     def saved(self, who: int, name: int) -> Port | None:
@@ -270,17 +268,23 @@ class KernelMachine(RuleBasedStateMachine):
     @rule(caller=WHO, who=WHO, name=NAME, names=st.lists(NAME, max_size=4), which=st.integers(0, 6))
     def odd_calls(self, caller: int, who: int, name: int, names: list[int], which: int) -> None:
         """Those that deserve no rule of their own."""
-        first, second = self.actors[caller].task, self.actors[who].task
+
+        def call(function: Callable[..., Any], *arguments: Any) -> Any:
+            return self.world.call(function, self.actors[caller].task, *arguments)
+
+        def call_on(function: Callable[..., Any], *arguments: Any) -> Any:
+            return call(function, self.actors[who].task, *arguments)
+
         receive, send = self.name(caller, name, RECEIVE), self.name(caller, name, SENDS)
         several = [self.name(caller, number, SENDS) for number in names]
         calls: list[Callable[[], Any]] = [
-            lambda: self.world.call(ports.mach_port_guard, first, receive, 5, len(names) > 2),
-            lambda: self.world.call(ports.mach_port_unguard, first, receive, 5),
-            lambda: self.world.call(tasks.mach_ports_register, first, second, several),
-            lambda: self.world.call(tasks.mach_ports_lookup, first, second),
-            lambda: self.world.call(tasks.task_set_special_port, first, second, c.TASK_BOOTSTRAP_PORT, send),
-            lambda: self.world.call(tasks.task_get_special_port, first, second, c.TASK_BOOTSTRAP_PORT),
-            lambda: self.world.call(tasks.make_object, first, object()),
+            lambda: call(ports.mach_port_guard, receive, 5, len(names) > 2),
+            lambda: call(ports.mach_port_unguard, receive, 5),
+            lambda: call_on(tasks.mach_ports_register, several),
+            lambda: call_on(tasks.mach_ports_lookup),
+            lambda: call_on(tasks.task_set_special_port, c.TASK_BOOTSTRAP_PORT, send),
+            lambda: call_on(tasks.task_get_special_port, c.TASK_BOOTSTRAP_PORT),
+            lambda: call(tasks.make_object, object()),
         ]
         self.do(calls[which])
 
@@ -289,10 +293,14 @@ class KernelMachine(RuleBasedStateMachine):
         """Another task takes the place of the one that ends, and gets to know somebody."""
         if sure:
             return
-        self.do(self.actors[who].terminate)
+        self.do(lambda: self.actors[who].terminate())
+        self.born += 1
+        self.replace(who)
+
+    def replace(self, who: int) -> None:
+        """A new task for one that has ended."""
         assert not self.actors[who].task.space.entries
         assert not self.actors[who].task.waiters
-        self.born += 1
         self.actors[who] = Actor(self.world, f"task {self.born}")
         self.actors[who].take(self.actors[who], self.actors[who].port(), MAKE_SEND)
 
@@ -321,7 +329,7 @@ class KernelMachine(RuleBasedStateMachine):
 
         def send() -> Waiter:
             waiters.append(self.actors[who].mach_msg(c.MACH_SEND_MSG | option, buffer))
-            return waiters[0]
+            return waiters[-1]
 
         self.do(send)
         result = waiters[0].result
@@ -360,9 +368,10 @@ class KernelMachine(RuleBasedStateMachine):
     @rule(index=st.integers(0, 9), interrupted=st.booleans())
     def give_up(self, index: int, interrupted: bool) -> None:
         if self.waiters:
-            waiter = self.waiters[index % len(self.waiters)]
+            index %= len(self.waiters)
+            waiter = self.waiters[index]
             end = messages.interrupt if interrupted else messages.expire
-            self.do(lambda: self.world.call(end, waiter))
+            self.do(lambda: self.world.call(end, self.waiters[index]))
             assert waiter.result is not None
 
     # What is always true
