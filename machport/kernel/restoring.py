@@ -51,6 +51,8 @@ _U32: Final = 0xFFFFFFFF
 _U64: Final = 0xFFFFFFFFFFFFFFFF
 _MOST: Final = 0x7FFFFFFFFFFFFFFF
 _TOKENS: Final = 10
+#: How many numbers an entry is.
+_ENTRY: Final = 6
 #: Kinds of rights that a message is sent to, or that it carries; types of entries that have a port.
 _SENDING: Final = (c.MACH_MSG_TYPE_PORT_SEND, c.MACH_MSG_TYPE_PORT_SEND_ONCE)
 _RIGHTS: Final = (c.MACH_MSG_TYPE_PORT_RECEIVE, *_SENDING)
@@ -218,16 +220,17 @@ class _Restoring:
 
     def _restore_space(self, space: Space, row: State) -> None:
         *_, entries, sets = row
-        _require(len(_list(entries)) <= (space.limit if space.active else 0), "more names than the task may have")
-        for entry_row in entries:
-            self._restore_entry(space, entry_row)
+        count, odd = divmod(len(_list(entries)), _ENTRY)
+        _require(not odd and count <= (space.limit if space.active else 0), "more names than the task may have")
+        for at in range(0, len(entries), _ENTRY):
+            self._restore_entry(space, entries[at : at + _ENTRY])
         for set_row in _list(sets):
             self._restore_set(space, set_row)
         for entry in space.entries.values():
             _require(entry.type != c.MACH_PORT_TYPE_PORT_SET or entry.pset is not None, "a set without its members")
 
     def _restore_entry(self, space: Space, row: State) -> None:
-        name, type, urefs, number, slot, died = _row(row, 6)
+        name, type, urefs, number, slot, died = row
         name = _number(name, _U32 - 1)
         _require(name != c.MACH_PORT_NULL and name not in space.entries, "a name that denotes two things, or nothing")
         least, most = UREFS[_number(type, _U32)]
@@ -292,22 +295,8 @@ class _Restoring:
     # Ports
 
     def _restore_port(self, number: int, port: Port, row: State) -> None:
-        (
-            flags,
-            srights,
-            sorights,
-            mscount,
-            qlimit,
-            seqno,
-            context,
-            label,
-            kobject,
-            last_holder,
-            lost_with,
-            ns_request,
-            pd_request,
-            *_,
-        ) = _row(row, 17)
+        """A port without what waits there."""
+        flags, srights, sorights, mscount, seqno, _, rare = _row(row, 7)
         flags = _number(flags, 2 * KERNELS - 1)
         port.active = flags & ACTIVE != 0
         port.guarded = flags & GUARDED != 0
@@ -316,8 +305,14 @@ class _Restoring:
         port.srights = _number(srights, _MOST)
         port.sorights = _number(sorights, _MOST)
         port.mscount = _number(mscount, _U32)
-        port.qlimit = _number(qlimit, _U32)
         port.seqno = _number(seqno, _U32)
+        if rare is not None:
+            self._restore_rare(port, rare)
+        self._check_owner(number, port, flags)
+
+    def _restore_rare(self, port: Port, row: State) -> None:
+        qlimit, context, label, kobject, last_holder, lost_with, ns_request, pd_request, *_ = _row(row, 11)
+        port.qlimit = _number(qlimit, _U32)
         port.context = _number(context, _U64)
         port.label = _text(label)
         _require(len(label.encode()) <= LABEL_MAX, "a label that is too long")
@@ -327,11 +322,11 @@ class _Restoring:
         port.pd_request = self._port(pd_request)
         if kobject is not None:
             self._restore_object(port, _number(kobject, _MOST))
-        self._check_owner(number, port, flags)
 
     def _restore_waiting(self, port: Port, row: State) -> None:
         """What waits at a port: messages, requests, calls."""
-        *_, queue, requests, senders, receivers = row
+        *_, queue, rare = row
+        requests, senders, receivers = (None, None, None) if rare is None else rare[8:]
         if not port.active:
             _require(queue is None and requests is None and senders is None and receivers is None, "a dead port in use")
             return

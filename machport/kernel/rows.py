@@ -21,7 +21,7 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
     "Space": ("", "active limit entries names", "task by_port"),
     "GenerationNames": ("", "generations free", ""),
     "FreshNames": ("", "last", ""),
-    "Entry": ("name type urefs port request died", "pset", ""),
+    "Entry": ("", "name type urefs port request died pset", ""),
     "PortSet": ("", "members order receivers", "name active _compact_at"),
     "Ticket": ("", "", "port"),
     "Port": (

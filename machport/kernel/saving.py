@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from machport.abi import constants as c
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Item, Message
 from machport.kernel.port import DEAD, Port, PortSet, RequestTable, SlottedRequestTable
@@ -24,7 +25,7 @@ from machport.kernel.rows import (
     SnapshotError,
     State,
 )
-from machport.kernel.space import Entry, FreshNames, GenerationNames, NamePicker
+from machport.kernel.space import FreshNames, GenerationNames, NamePicker
 from machport.kernel.task import Task
 from machport.kernel.waiter import Line, Result, Waiter
 
@@ -139,7 +140,15 @@ class _Saving:
         for entry in space.entries.values():
             if entry.pset is not None:
                 sets.append(self._save_set(entry.pset))
-            entries.append(self._save_entry(entry))
+            # One behind the other: a list for each of a million would take more than all that is in it.
+            entries += (
+                entry.name,
+                entry.type,
+                entry.urefs,
+                self._port(entry.port),
+                entry.request,
+                self._port(entry.died),
+            )
         return [
             task.label,
             task.number,
@@ -161,9 +170,6 @@ class _Saving:
         if type(names) is FreshNames:
             return [FRESH, names.last]
         raise SnapshotError(f"names that {type(names).__name__} picks cannot be carried over")
-
-    def _save_entry(self, entry: Entry) -> State:
-        return [entry.name, entry.type, entry.urefs, self._port(entry.port), entry.request, self._port(entry.died)]
 
     def _save_set(self, pset: PortSet) -> State:
         # Tickets of members that left are passed over anyway.
@@ -194,20 +200,34 @@ class _Saving:
             flags |= UNRECEIVED
         if port.receiver is self.kernel.space:
             flags |= KERNELS
-        queue = None
-        message = port.first
-        if message is not None:
-            queue = []
-            while message is not None:
-                queue.append(self._save_message(message))
-                message = message.next
         return [
             flags,
             port.srights,
             port.sorights,
             port.mscount,
-            port.qlimit,
             port.seqno,
+            self._save_queue(port.first),
+            self._save_rare(port),
+        ]
+
+    def _save_rare(self, port: Port) -> State:
+        """What most ports of a million have not."""
+        if (
+            port.qlimit == c.MACH_PORT_QLIMIT_DEFAULT
+            and not port.context
+            and not port.label
+            and port.kobject is None
+            and not port.last_holder
+            and not port.lost_with
+            and port.ns_request is None
+            and port.pd_request is None
+            and port.requests is None
+            and port.senders is None
+            and port.receivers is None
+        ):
+            return None
+        return [
+            port.qlimit,
             port.context,
             port.label,
             self._save_object(port),
@@ -215,11 +235,21 @@ class _Saving:
             port.lost_with,
             self._port(port.ns_request),
             self._port(port.pd_request),
-            queue,
             None if port.requests is None else self._save_requests(port.requests),
             self._save_senders(port.senders),
             self._save_line(port.receivers),
         ]
+
+    def _save_queue(self, message: Message | None) -> State:
+        if message is None:
+            return None
+        # Most queues are short, and a list that grows keeps room.
+        rows = [self._save_message(message)]
+        message = message.next
+        while message is not None:
+            rows.append(self._save_message(message))
+            message = message.next
+        return rows
 
     def _save_object(self, port: Port) -> State:
         """What a port stands for; None for a task, which says so itself, and for what is no more."""
