@@ -78,7 +78,7 @@ cpdef MsgAnswer unpack_msg_answer(object answer)
 cdef class Batch:
     cdef readonly Py_ssize_t count
     cdef readonly Py_ssize_t sent
-    cdef object _trap
+    cdef readonly object trap
     cdef Py_ssize_t _at
 
     @cython.locals(size=Py_ssize_t)

@@ -192,6 +192,9 @@ DESCRIBE_LOST_STATUS: Final = 32
 DEPOSIT: Final = Trap(12, "deposit", "name disposition", "words")
 CLAIM: Final = Trap(13, "claim", "words", "name type")
 WATCH_DEPOSIT: Final = Trap(14, "watch_deposit", "words")
+#: A new process takes the daemon's place.  Its answer is the new one's: ``stall`` is how long nobody was served, in
+#: microseconds; the words are the versions of the old program and of the new one.
+UPGRADE: Final = Trap(24, "upgrade", "", "old_pid new_pid stall words")
 
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")
@@ -385,7 +388,7 @@ def pack_send_many(buffers: Sequence[bytes]) -> bytes:
 class Batch:
     """The messages of a ``send_many``, one taken after the other."""
 
-    __slots__ = ("_at", "_trap", "count", "sent")
+    __slots__ = ("_at", "count", "sent", "trap")
 
     def __init__(self, trap: Buffer) -> None:
         """Read a trap.
@@ -393,7 +396,7 @@ class Batch:
         Raises:
             ProtocolError: more than SEND_MANY_MAX messages, or sizes that do not add up to the bytes that are there.
         """
-        self._trap = trap
+        self.trap = trap
         self.sent = 0
         length = len(trap)
         self.count = w.u32(w.address(trap), 4) if length >= _BATCH_HEAD else -1
@@ -410,10 +413,10 @@ class Batch:
         """The message after those that were sent; None if that is all."""
         if self.sent == self.count:
             return None
-        size = w.u32(w.address(self._trap), _BATCH_HEAD + 4 * self.sent)
+        size = w.u32(w.address(self.trap), _BATCH_HEAD + 4 * self.sent)
         self._at += size
         self.sent += 1
-        return w.part(self._trap, self._at - size, self._at)
+        return w.part(self.trap, self._at - size, self._at)
 
 
 def unpack_msg_answers(entry: Buffer) -> list[MsgAnswer]:

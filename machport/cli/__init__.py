@@ -22,10 +22,32 @@ def daemon(arguments: tuple[str, ...]) -> None:
     """Hold the ports and rights of this user, in the foreground.
 
     One daemon serves a user; it starts by itself at first use.  See 'machport daemon --help'.
+    With --upgrade, the daemon that runs is replaced by a new process, and nothing is lost.
     """
+    if "--upgrade" in arguments:
+        _upgrade([argument for argument in arguments if argument != "--upgrade"])
+        return
     from machport.server.__main__ import main as run
 
     sys.exit(run(list(arguments)))
+
+
+@click.command("daemon --upgrade", add_help_option=False)
+@click.option("--socket", type=click.Path(path_type=Path))
+def _upgrade(socket: Path | None) -> None:
+    """What ``machport daemon --upgrade`` does; its help is among that of ``machport daemon``."""
+    from machport import MachError
+    from machport.carrier.endpoint import socket_path
+    from machport.client.upgrade import upgrade
+
+    try:
+        done = upgrade(socket or socket_path())
+    except MachError as error:
+        raise click.ClickException(error.says) from None
+    click.echo(
+        f"process {done.new_pid} (machport {done.new_version}) has taken the place of process {done.old_pid} "
+        f"(machport {done.old_version}); nobody was served for {done.stall_us / 1000:.1f} ms"
+    )
 
 
 @main.command()

@@ -8,51 +8,92 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from machport.abi.errors import DaemonUnavailable
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.server.daemon import Daemon
-from machport.server.lock import leave, listen
+from machport.server.lock import Place, leave, listen, name
+from machport.server.supervisor import tell_ready
+from machport.server.takeover import Interrupted, take_over
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a daemon until it is stopped or idle; 1 with one sentence on stderr if it cannot start."""
-    parser = argparse.ArgumentParser(prog="machport daemon", description="Hold the ports and rights of this user.")
+    parser = argparse.ArgumentParser(
+        prog="machport daemon",
+        description="Hold the ports and rights of this user.",
+        epilog="machport daemon --upgrade [--socket SOCKET]: let a new process, which runs the program as it is "
+        "installed now, take the place of the daemon that runs; SIGHUP does the same.",
+    )
     parser.add_argument("--socket", type=Path, help=f"listen here instead of on ${VARIABLE} or the usual place")
     parser.add_argument("--idle-exit", type=_seconds, metavar="SECONDS", help="end after this long without a task")
     parser.add_argument("--detach", action="store_true", help="return as soon as the daemon listens")
     parser.add_argument("--ready", action="store_true", help="print one line when the daemon listens")
     parser.add_argument("--verbose", action="store_true", help="log every task that begins or ends")
+    parser.add_argument("--take-over", type=int, metavar="FD", help=argparse.SUPPRESS)
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
-    if options.socket is not None:
-        os.environ[VARIABLE] = str(options.socket)
-    try:
-        path = socket_path()
-        listener, lock = listen(path)
-    except DaemonUnavailable as error:
-        print(f"machport daemon: {error.says}", file=sys.stderr)
-        return 1
-    if options.detach and _detach(lock):
-        return 0
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING,
         format="%(asctime)s %(name)s %(message)s",
     )
-    daemon = Daemon(listener, idle_exit=options.idle_exit)
+    try:
+        if options.take_over is not None:
+            daemon = take_over(
+                options.take_over, idle_exit=options.idle_exit, arguments=arguments[:-2], prepare=_prepare
+            )
+        else:
+            found = _begin(options, arguments)
+            if found is None:
+                return 0
+            daemon = found
+            _prepare(daemon)
+    except DaemonUnavailable as error:
+        print(f"machport daemon: {error.says}", file=sys.stderr)
+        return 1
+    except Interrupted:
+        return 1
+    if options.ready and options.take_over is None:
+        print(f"listening on {daemon.place.path}", flush=True)
+    tell_ready()
+    try:
+        daemon.run()
+    finally:
+        if not daemon.is_replaced:
+            daemon.close()
+            leave(*daemon.place)
+    if daemon.is_replaced:
+        # Nothing is taken down: the sockets are another process's now, and memory goes quicker with the process.
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
+def _prepare(daemon: Daemon) -> None:
+    """What is to be done in a process before it serves."""
     daemon.stop_on(signal.SIGTERM, signal.SIGINT)
+    daemon.upgrade_on(signal.SIGHUP)
     # A full collection walks over every port there is: tenths of a second for a million of them.  What refers to itself
     # in a circle and lives long is let go by hand, and the rest is young.
     gc.freeze()
     gc.set_threshold(10_000, 20, 1_000_000)
-    if options.ready:
-        print(f"listening on {path}", flush=True)
-    try:
-        daemon.run()
-    finally:
-        daemon.close()
-        leave(path, lock)
-    return 0
+
+
+def _begin(options: argparse.Namespace, arguments: Sequence[str]) -> Daemon | None:
+    """A daemon that listens; None in the process that only started it.
+
+    Raises:
+        DaemonUnavailable: it cannot listen there.
+    """
+    if options.socket is not None:
+        os.environ[VARIABLE] = str(options.socket)
+    path = socket_path()
+    listener, lock = listen(path)
+    if options.detach and _detach(lock):
+        return None
+    return Daemon(listener, Place(path, lock), idle_exit=options.idle_exit, arguments=arguments)
 
 
 def _seconds(text: str) -> float:
@@ -68,8 +109,7 @@ def _detach(lock: int) -> bool:
         return True
     os.setsid()
     os.chdir("/")
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    name(lock)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

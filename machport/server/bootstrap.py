@@ -17,6 +17,7 @@ from machport.kernel.kernel import Kernel
 from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
 from machport.kernel.waiter import Waiter
+from machport.server.snapshot import Restoring, Saving, State
 
 _RECEIVE: Final = c.MACH_RCV_MSG
 _BUFFER: Final = 4096
@@ -44,6 +45,24 @@ class Bootstrap:
         entry = self.task.space.lookup(self.service)
         assert entry is not None and entry.port is not None
         return entry.port
+
+    def state(self, saving: Saving) -> State:
+        """The names, and what serves them, for ``resumed``."""
+        return [saving.task(self.task), self.service, saving.waiter(self.waiter), self.names]
+
+    @classmethod
+    def resumed(cls, kernel: Kernel, state: State, restoring: Restoring) -> Bootstrap:
+        """The service of a daemon whose place is taken."""
+        bootstrap = cls.__new__(cls)
+        bootstrap.kernel = kernel
+        task, bootstrap.service, waiter, bootstrap.names = state
+        bootstrap.task = restoring.task(task)
+        bootstrap.waiter = restoring.waiter(waiter)
+        bootstrap.waiter.owner = bootstrap
+        bootstrap._names_of = {}
+        for name, port in bootstrap.names.items():
+            bootstrap._names_of.setdefault(port, set()).add(name)
+        return bootstrap
 
     def _receive(self) -> Waiter:
         waiter = messages.mach_msg(self.kernel, self.task, _RECEIVE, rcv_limit=_BUFFER, rcv_name=self.service)

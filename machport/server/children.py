@@ -20,6 +20,7 @@ from machport.kernel.rights import kind_of
 from machport.kernel.task import Task
 from machport.server.dispatch import Answer
 from machport.server.obituaries import Obituaries
+from machport.server.snapshot import Restoring, Saving, State
 
 #: How a right of each kind leaves the task in which it waits.
 _MOVES = {
@@ -167,10 +168,15 @@ class Children:
     def _watch_for(self, task: Task, child: Child, maker: Task, descriptors: Sequence[int]) -> Answer:
         if child.maker is not maker or len(descriptors) != 1 or child.pidfd is not None:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "one pidfd must come with the maker's one call for a task")
-        if not self._watch(descriptors[0], lambda _: self.end(task, "lost its process before that had joined")):
+        if not self._watch_process(task, child, descriptors[0]):
             raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "the descriptor is not a pidfd")
-        child.pidfd = descriptors[0]
         return Answer(t.WATCH.pack_answer(), keeps_descriptors=True)
+
+    def _watch_process(self, task: Task, child: Child, pidfd: int) -> bool:
+        if not self._watch(pidfd, lambda _: self.end(task, "lost its process before that had joined")):
+            return False
+        child.pidfd = pidfd
+        return True
 
     def claim(self, ticket: bytes) -> Task:
         """The task of a ticket, which is a client's from now on."""
@@ -204,3 +210,28 @@ class Children:
             del self._made_by[child.maker]
         if child.pidfd is not None:
             self._unwatch(child.pidfd)
+
+    def state(self, saving: Saving) -> State:
+        """All children, for ``resume``."""
+        return [
+            [
+                saving.task(task),
+                saving.task(child.maker),
+                child.ticket,
+                None if child.pidfd is None else saving.descriptor(child.pidfd),
+                child.right,
+            ]
+            for task, child in self._children.items()
+        ]
+
+    def resume(self, state: State, restoring: Restoring) -> None:
+        """Have the children of a daemon whose place is taken."""
+        for number, maker, ticket, pidfd, right in state:
+            task = restoring.task(number)
+            child = self._enter(task, restoring.task(maker))
+            child.right = None if right is None else tuple(right)
+            if ticket:
+                child.ticket = ticket
+                self._tickets[ticket] = task
+            if pidfd is not None and not self._watch_process(task, child, restoring.descriptor(pidfd)):
+                raise OSError("a child's process cannot be watched")

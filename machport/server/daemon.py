@@ -14,9 +14,9 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from machport.abi import constants as c
 from machport.abi import traps as t
@@ -29,6 +29,7 @@ from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
 from machport.peer.death import LET_GO
 from machport.peer.liveness import is_dead, number_in_proc
+from machport.server.access import check_oversight
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
@@ -36,8 +37,19 @@ from machport.server.connection import Channel, Client, Peer, attest
 from machport.server.deaths import Deaths
 from machport.server.describing import describe
 from machport.server.dispatch import Answer, OpenFile
+from machport.server.handover import (
+    resume_channel,
+    resume_client,
+    resume_peer,
+    save_channel,
+    save_client,
+    save_peer,
+)
+from machport.server.lock import Place
 from machport.server.obituaries import Obituaries
+from machport.server.snapshot import Part, Restoring, Saving, State, unpack
 from machport.server.traps import OwnCall, Traps
+from machport.server.upgrade import Upgrades
 
 _log: Final = logging.getLogger("machport.daemon")
 _READ: Final = select.EPOLLIN
@@ -63,20 +75,37 @@ class Daemon:
 
     Args:
         listener: a listening SOCK_SEQPACKET socket, not blocking.
+        place: where that is, and the lock by which no other daemon is there.
         idle_exit: seconds without any client after which ``run`` returns; None for never.
-        kernel: one that nobody has used yet, of another dialect for instance.
+        arguments: those of the command that a process is started with to take this one's place.
+        begun: a kernel, and its service of names, that another process began; both new by default.
+
+    Attributes:
+        is_replaced: another process is the daemon, and this one shall end at once, without closing anything.
     """
 
     def __init__(
-        self, listener: socket.socket, *, idle_exit: float | None = None, kernel: Kernel | None = None
+        self,
+        listener: socket.socket,
+        place: Place,
+        *,
+        idle_exit: float | None = None,
+        arguments: Sequence[str] = (),
+        begun: tuple[Kernel, Bootstrap] | None = None,
     ) -> None:
-        self.kernel = Kernel() if kernel is None else kernel
-        self.bootstrap = Bootstrap(self.kernel)
+        if begun is None:
+            kernel = Kernel()
+            begun = kernel, Bootstrap(kernel)
+        self.kernel, self.bootstrap = begun
+        self.place = place
+        self.is_replaced = False
         self._listener = listener
         self._idle_exit = idle_exit
         self._idle_since: float | None = time.monotonic()
         self._running = True
         self._clients: dict[Task, Client] = {}
+        #: Who has connected, and not said hello.
+        self._strangers: dict[Channel, Peer] = {}
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
         self._register(listener, lambda _: self._accept())
@@ -88,10 +117,18 @@ class Daemon:
         self._obituaries = Obituaries(self._await_hang_up, self._unregister, limit)
         self._children = Children(self.kernel, self._obituaries, self._register, self._let_go)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._upgrades = Upgrades(arguments, self._register, self._unregister, self.save, self._answer)
+        self._is_upgrade_asked = False
+        #: What the process that takes this one's place gets beside kernel and clients; see ``snapshot``.
+        self._parts: dict[str, Part] = {
+            "children": self._children,
+            "deaths": self._deaths,
+            "obituaries": self._obituaries,
+        }
 
     def run(self) -> None:
-        """Serve until ``stop``, or until nobody has been there for ``idle_exit`` seconds."""
-        while self._running:
+        """Serve until ``stop``, until another process has taken over, or until nobody was there for ``idle_exit``."""
+        while self._running and not self.is_replaced:
             busy = self.traps.look()
             self._settle()
             ready = self._epoll.poll(0 if busy else self._time_to_sleep())
@@ -104,6 +141,7 @@ class Daemon:
             self._settle()
             if self._idle_since is not None and self._idle_exit is not None:
                 self._running &= time.monotonic() < self._idle_since + self._idle_exit
+            self._look_for_upgrade()
 
     def _register(self, file: socket.socket | int, callback: Callback, events: int = _READ) -> bool:
         descriptor = file if isinstance(file, int) else file.fileno()
@@ -139,8 +177,17 @@ class Daemon:
         self._register(wake_read, lambda _: wake_read.recv(64))
         self._wake = (wake_read, wake_write)
 
+    def upgrade_on(self, number: signal.Signals) -> None:
+        """Be replaced when this signal arrives; ``stop_on`` must have been called."""
+
+        def ask(*_: object) -> None:
+            self._is_upgrade_asked = True
+
+        signal.signal(number, ask)
+
     def close(self) -> None:
         """End every connection: each blocked thread of each client learns at once that the daemon is gone."""
+        self._upgrades.close()
         clients = list(self._clients.values())
         for client in clients:
             # First of all, so that nobody is told of deaths that are only ours.
@@ -148,6 +195,9 @@ class Daemon:
                 channel.shut()
         for client in clients:
             self._end(client, "the daemon stops", drain=False)
+        for channel, peer in self._strangers.items():
+            self._forget(channel)
+            os.close(peer.pidfd)
         self._deaths.close()
         self._obituaries.close()
         self._epoll.close()
@@ -160,6 +210,8 @@ class Daemon:
         ends = [] if (deadline := self.traps.deadlines.next()) is None else [deadline]
         if self._idle_since is not None and self._idle_exit is not None:
             ends.append(self._idle_since + self._idle_exit)
+        if self._upgrades.deadline is not None:
+            ends.append(self._upgrades.deadline)
         return min(max(0.0, min(ends) - time.monotonic()), _LONGEST_SLEEP) if ends else None
 
     # Connections
@@ -188,6 +240,7 @@ class Daemon:
             os.close(peer.pidfd)
             channel.close()
             return
+        self._strangers[channel] = peer
         self._idle_since = None
 
     def _refuse_one(self) -> None:
@@ -221,6 +274,7 @@ class Daemon:
         except BlockingIOError:
             return
         except (ProtocolError, Refusal) as error:
+            del self._strangers[channel]
             _log.warning("process %d was cut off: %s", peer.pid, error)
             if isinstance(error, Refusal):
                 with contextlib.suppress(OSError):
@@ -229,6 +283,7 @@ class Daemon:
             os.close(peer.pidfd)
             self._check_idle()
             return
+        del self._strangers[channel]
         client = Client(peer, task, channel, was_made=bool(greeting.ticket))
         if not self._register(peer.pidfd, lambda _: self._end(client, _DIED)):
             tasks.task_terminate(self.kernel, task)
@@ -382,6 +437,7 @@ class Daemon:
             t.DEPOSIT.number: self._deposit,
             t.CLAIM.number: self._claim,
             t.WATCH_DEPOSIT.number: self._watch_deposit,
+            t.UPGRADE.number: self._upgrade,
         }
 
     def _ticket(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
@@ -448,6 +504,116 @@ class Daemon:
         except LimitReached as error:
             raise Refusal(c.KERN_RESOURCE_SHORTAGE, "widen", str(error)) from None
         return Answer(t.WIDEN.pack_answer(), descriptors=[pair.descriptor], rings=pair)
+
+    def _upgrade(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
+        """It is answered by whoever is the daemon then."""
+        t.UPGRADE.unpack(payload)
+        check_oversight(_client_of(channel), "upgrade")
+        self._upgrades.ask(channel)
+
+    # Another process takes over
+
+    def _look_for_upgrade(self) -> None:
+        if self._is_upgrade_asked:
+            self._is_upgrade_asked = False
+            self._upgrades.ask()
+        self._upgrades.check_time()
+        if self._upgrades.is_due:
+            self.is_replaced = self._upgrades.replace(lambda: self._running)
+
+    def _answer(self, channel: Channel, answer: Answer) -> None:
+        """Answer a trap that was asked some time ago."""
+        channel.outbox.append(answer)
+        self.traps.flush(channel)
+
+    def save(self, saving: Saving) -> bytes:
+        """All that this daemon is, but for the descriptors; nothing of it changes before the next event."""
+        state = {
+            "listener": saving.descriptor(self._listener.fileno()),
+            "lock": saving.descriptor(self.place.lock),
+            "path": str(self.place.path),
+            "idle_since": self._idle_since,
+            "bootstrap": self.bootstrap.state(saving),
+            "clients": [save_client(client, saving) for client in self._clients.values()],
+            "strangers": [
+                [save_channel(channel, saving), save_peer(peer, saving)] for channel, peer in self._strangers.items()
+            ],
+            "parts": {name: part.state(saving) for name, part in self._parts.items()},
+        }
+        return saving.pack(self.kernel, state)
+
+    @classmethod
+    def restore(
+        cls,
+        data: bytes | memoryview,
+        descriptors: Sequence[int],
+        *,
+        idle_exit: float | None = None,
+        arguments: Sequence[str] = (),
+    ) -> tuple[Self, Restoring]:
+        """The daemon that ``save`` was called of, with descriptors of this process; ``begin`` lets it go on.
+
+        Raises:
+            ProtocolError: it is no such state, or of a version that this program does not read.
+            OSError, MachError: the system has no room for it.
+        """
+        state, restoring = unpack(data, descriptors)
+        try:
+            return cls._restored(state, restoring, idle_exit, arguments), restoring
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            raise ProtocolError(f"this is not the state of a daemon: {error!r}") from error
+
+    @classmethod
+    def _restored(cls, state: State, restoring: Restoring, idle_exit: float | None, arguments: Sequence[str]) -> Self:
+        listener = socket.socket(fileno=restoring.descriptor(state["listener"]))
+        place = Place(Path(state["path"]), restoring.descriptor(state["lock"]))
+        begun = restoring.kernel, Bootstrap.resumed(restoring.kernel, state["bootstrap"], restoring)
+        daemon = cls(listener, place, idle_exit=idle_exit, arguments=arguments, begun=begun)
+        daemon._resume(state, restoring)
+        return daemon
+
+    def _resume(self, state: State, restoring: Restoring) -> None:
+        self._idle_since = state["idle_since"]
+        for saved in state["clients"]:
+            client = resume_client(saved, self._closer, restoring)
+            self._clients[client.task] = client
+            self._watch_client(client)
+        for saved, saved_peer in state["strangers"]:
+            channel = resume_channel(saved, self._closer, restoring)
+            self._watch_stranger(channel, resume_peer(saved_peer, restoring))
+        for name, saved in state["parts"].items():
+            if name not in self._parts:
+                raise ProtocolError(f"there is a part {name}, which this program does not have")
+            self._parts[name].resume(saved, restoring)
+
+    def _watch_client(self, client: Client) -> None:
+        self._must_register(client.peer.pidfd, lambda _: self._end(client, _DIED))
+        for channel in client.channels:
+            self._watch_channel(channel)
+            self.traps.resume_deadlines(channel)
+
+    def _watch_channel(self, channel: Channel) -> None:
+        self._must_register(channel.sock, lambda events: self._serve(channel, events))
+
+    def _watch_stranger(self, channel: Channel, peer: Peer) -> None:
+        self._strangers[channel] = peer
+        self._must_register(channel.sock, lambda _: self._greet(channel, peer))
+
+    def _must_register(self, file: socket.socket | int, callback: Callback) -> None:
+        if not self._register(file, callback):
+            raise OSError("a descriptor cannot be watched")
+
+    def begin(self) -> None:
+        """Go on with clients that another process served until now.
+
+        All their rings are looked at: nobody looks at those whose bells were disarmed.
+        """
+        for client in list(self._clients.values()):
+            for channel in client.channels:
+                if channel.rings is None:
+                    self.traps.flush(channel)
+                else:
+                    self.traps.attend(channel)
 
     # After each event
 

@@ -36,6 +36,7 @@ from machport.peer.liveness import can_be_seen, is_dead, number_in_proc
 from machport.ring import lifeline
 from machport.server.connection import Client
 from machport.server.dispatch import Answer
+from machport.server.snapshot import Restoring, Saving, State
 
 _log: Final = logging.getLogger("machport.daemon")
 #: Seconds between the first and the second look; each pause is twice the one before.
@@ -108,6 +109,24 @@ class Deaths:
         watcher.lines += 1
         watcher.order(line.word, line)
         return Answer(t.LIFELINE.pack_answer(), keeps_descriptors=True)
+
+    def state(self, saving: Saving) -> State:
+        """The lifelines that have given no sign, for ``resume``."""
+        return [
+            [saving.channel(line.client.control), line.word.offset, saving.descriptor(line.descriptor)]
+            for line in self._lines.values()
+            if line.watcher is not None
+        ]
+
+    def resume(self, state: State, restoring: Restoring) -> None:
+        """Watch what a daemon did whose place is taken.  Of those that gave a sign meanwhile, the pidfds tell."""
+        for channel, offset, number in state:
+            client, descriptor = restoring.channels[channel].client, restoring.descriptor(number)
+            assert client is not None
+            try:
+                self.watch(client, offset, [descriptor])
+            except Refusal:
+                os.close(descriptor)
 
     def line_of(self, client: Client) -> Line | None:
         """The lifeline that a client has given; its watcher is None once it gave its sign."""

@@ -6,8 +6,16 @@ import fcntl
 import os
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
 from machport.abi.errors import DaemonUnavailable
+
+
+class Place(NamedTuple):
+    """Where a daemon listens, and the descriptor of its lock file."""
+
+    path: Path
+    lock: int
 
 
 def listen(path: Path, backlog: int = 128) -> tuple[socket.socket, int]:
@@ -56,9 +64,15 @@ def _lock(path: Path) -> int:
         except FileNotFoundError:
             pass
         os.close(lock)
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    name(lock)
     return lock
+
+
+def name(lock: int) -> None:
+    """The lock file says that it is this process that holds it."""
+    owner = f"{os.getpid()}\n".encode()
+    os.pwrite(lock, owner, 0)
+    os.ftruncate(lock, len(owner))
 
 
 def _try_lock(path: Path) -> int:

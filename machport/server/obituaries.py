@@ -13,6 +13,7 @@ from typing import Final
 
 from machport.kernel.task import Task
 from machport.peer.death import Obituary, wait_status
+from machport.server.snapshot import Restoring, Saving, State
 
 #: Tasks that are remembered after their end, the last ones.
 HISTORY: Final = 1024
@@ -58,16 +59,21 @@ class Obituaries:
         obituary = self._by_number[number] = Obituary(task.label, pid, self._clock(), reason=reason)
         if reason or pidfd < 0 or obituary.learn(wait_status(pidfd)):
             _close(pidfd)
-        elif self._watch(pidfd, lambda _: self._hung_up(number)):
-            self._unsolved[number] = pidfd
         else:
-            _close(pidfd)
+            self._wait_for(number, pidfd)
         if len(self._unsolved) > self._unsolved_max:
             self._let_go(next(iter(self._unsolved)))
         if len(self._by_number) > HISTORY:
             oldest = next(iter(self._by_number))
             self._let_go(oldest)
             del self._by_number[oldest]
+
+    def _wait_for(self, number: int, pidfd: int) -> None:
+        """Ask the system again when the process was collected, if that can be watched."""
+        if self._watch(pidfd, lambda _: self._hung_up(number)):
+            self._unsolved[number] = pidfd
+        else:
+            _close(pidfd)
 
     def of(self, number: int) -> Obituary | None:
         """What is known of a task that ended; None if it is not remembered any more, or the number is 0."""
@@ -95,6 +101,28 @@ class Obituaries:
         """Let go of every pidfd."""
         for number in list(self._unsolved):
             self._let_go(number)
+
+    def state(self, saving: Saving) -> State:
+        """All that is remembered, for ``resume``."""
+        return [
+            [
+                number,
+                obituary.label,
+                obituary.pid,
+                obituary.when,
+                obituary.reason,
+                obituary.status,
+                saving.descriptor(self._unsolved[number]) if number in self._unsolved else None,
+            ]
+            for number, obituary in self._by_number.items()
+        ]
+
+    def resume(self, state: State, restoring: Restoring) -> None:
+        """Remember what a daemon did whose place is taken."""
+        for number, label, pid, when, reason, status, pidfd in state:
+            self._by_number[number] = Obituary(label, pid, when, status=status, reason=reason)
+            if pidfd is not None:
+                self._wait_for(number, restoring.descriptor(pidfd))
 
 
 def _close(pidfd: int) -> None:

@@ -52,7 +52,8 @@ _TOO_MANY: Final = t.MsgAnswer(c.KERN_RESOURCE_SHORTAGE, rule="async").pack()
 _NO_MORE: Final = t.MsgAnswer(c.MACH_RCV_TIMED_OUT).pack()
 
 #: A call on the daemon itself: the channel, the bytes of the trap, and its descriptors.
-OwnCall = Callable[[Channel, bytes | memoryview, list[int]], Answer]
+#: None if its answer comes later.
+OwnCall = Callable[[Channel, bytes | memoryview, list[int]], Answer | None]
 
 
 class Traps:
@@ -262,6 +263,7 @@ class Traps:
     ) -> None:
         task = channel.task
         assert task is not None
+        answer: Answer | None
         try:
             if descriptors and max(descriptors) >= self.descriptor_limit:
                 raise Refusal(c.KERN_RESOURCE_SHORTAGE, "descriptors", "the daemon has no descriptor left for files")
@@ -276,11 +278,12 @@ class Traps:
             raise
         except Exception as error:
             raise self._fault(channel, error) from error
-        if descriptors and not answer.keeps_descriptors:
+        if descriptors and (answer is None or not answer.keeps_descriptors):
             channel.closer.close(descriptors)
         # Before the answer: a file that the call let go of is closed when the call returns.
         self._release()
-        self._answer(channel, answer)
+        if answer is not None:
+            self._answer(channel, answer)
         self.settle()
 
     def _fault(self, channel: Channel, error: Exception) -> ProtocolError:
@@ -346,6 +349,14 @@ class Traps:
         waiting.deadline = None
         if milliseconds is not None:
             self.deadlines.add(waiting, time.monotonic() + milliseconds / 1000)
+
+    def resume_deadlines(self, channel: Channel) -> None:
+        """The calls of a channel, which another process had until now, are over when they were to be."""
+        if channel.deadline is not None:
+            self.deadlines.add(channel, channel.deadline)
+        for call in (channel.tagged or {}).values():
+            if call.deadline is not None:
+                self.deadlines.add(call, call.deadline)
 
     def expire(self) -> None:
         """Calls whose time is over return."""

@@ -39,8 +39,8 @@ FUZZ = settings(
 )
 #: A receive right, a receive right with a send right, a port set, a dead name and the task itself, in a new task.
 NAMES = 5
-#: Traps that are answered, or end the connection.
-ANSWERED = [trap for trap in t.TRAPS.values() if trap not in (t.INTERRUPT, t.FORGET, t.CLOSE)]
+#: Traps that are answered, or end the connection; without that by which another process becomes the daemon.
+ANSWERED = [trap for trap in t.TRAPS.values() if trap not in (t.INTERRUPT, t.FORGET, t.CLOSE, t.UPGRADE)]
 
 
 class Target:

@@ -1,0 +1,120 @@
+"""Taking the place of a running daemon, which has started this process; ``upgrade`` is its side, and has the order.
+
+Nothing here touches what a client can see before the other daemon says so, or is dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import mmap
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from machport.abi import traps as t
+from machport.carrier import hello
+from machport.server import snapshot
+from machport.server.daemon import Daemon
+from machport.server.dispatch import Answer
+from machport.server.fault import reached
+from machport.server.lock import name
+from machport.server.upgrade import hear, program_version, say
+
+_log: Final = logging.getLogger("machport.daemon")
+
+
+class Interrupted(Exception):
+    """The other daemon died before it had said all, or does not want to be replaced any more."""
+
+
+def take_over(
+    descriptor: int, *, idle_exit: float | None, arguments: Sequence[str], prepare: Callable[[Daemon], None]
+) -> Daemon:
+    """Become the daemon in place of the one at the other end of a socket; that is dead, or ends, when this returns.
+
+    Args:
+        idle_exit, arguments: as ``Daemon``.
+        prepare: called with the daemon when it could begin, and nobody knows of it yet.
+
+    Raises:
+        Interrupted: that one goes on, or died before it had said all.
+    """
+    # Perhaps it was sent to every process of the daemon's.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with socket.socket(fileno=descriptor) as sock:
+        os.set_inheritable(descriptor, False)
+        reached("new begins")
+        say(sock, "hello", version=program_version(), reads=snapshot.READS, speaks=[hello.VERSION])
+        given, descriptors, data = _receive(sock)
+        reached("new has received")
+        # Nothing of what is made now is garbage.
+        gc.disable()
+        try:
+            daemon, restoring = Daemon.restore(data, descriptors, idle_exit=idle_exit, arguments=arguments)
+            askers = [restoring.channels[number] for number in given["askers"]]
+            prepare(daemon)
+        except Exception as error:
+            _log.debug("a snapshot could not be restored", exc_info=True)
+            with contextlib.suppress(OSError):
+                say(sock, "no", why=f"{error or type(error).__name__}")
+            raise Interrupted from error
+        finally:
+            gc.enable()
+        reached("new has restored")
+        _wait_for_go(sock)
+        reached("new is told go")
+        with contextlib.suppress(OSError):
+            say(sock, "taken")
+        reached("new takes")
+    name(daemon.place.lock)
+    stall = (time.monotonic_ns() - given["began"]) // 1000
+    _log.warning(
+        "this daemon has taken the place of process %d, whose program was %s; nobody was served for %.1f ms",
+        given["pid"],
+        given["version"],
+        stall / 1000,
+    )
+    answer = t.UPGRADE.pack_answer(
+        (given["pid"], os.getpid(), min(stall, 0xFFFFFFFF)), t.pack_texts(given["version"], program_version())
+    )
+    for channel in askers:
+        channel.outbox.append(Answer(answer))
+    daemon.begin()
+    return daemon
+
+
+def _receive(sock: socket.socket) -> tuple[dict[str, Any], list[int], memoryview]:
+    """All that the other daemon hands over: what it says with it, descriptors, and the snapshot."""
+    descriptors: list[int] = []
+    while True:
+        said, came = _hear(sock)
+        if said["says"] == "descriptors":
+            descriptors += came
+        elif said["says"] == "snapshot":
+            data = mmap.mmap(came[0], said["size"], prot=mmap.PROT_READ)
+            os.close(came[0])
+            return said, descriptors, memoryview(data)
+        else:
+            raise Interrupted
+
+
+def _wait_for_go(sock: socket.socket) -> None:
+    """Return when the other daemon says so, or is dead."""
+    with contextlib.suppress(OSError):
+        say(sock, "ready")
+    reached("new is ready")
+    said, _ = _hear(sock)
+    # It has no other way to say no than to kill this process.
+    assert said["says"] in ("go", "")
+
+
+def _hear(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    try:
+        return hear(sock)
+    except ConnectionError:
+        return {"says": ""}, []

@@ -1,0 +1,304 @@
+"""Replacing this daemon by a new process, which runs the program as it is installed now.
+
+1. The new process starts while this one goes on serving, and says which snapshots it reads.
+2. This one stops serving, and gives it a snapshot and every descriptor that matters.  From here on it does nothing for
+   clients, and takes nothing from them.
+3. The new one restores all of it without touching what a client can see, and says that it is ready, or why not.
+4. This one tells it to go.  The new one answers that it has taken over: from that answer on, it is the daemon.
+   This one ends at once.
+
+Before that answer the new process has done nothing, so whatever goes wrong, it is killed and this daemon goes on as if
+nothing had been.  If this process dies once the snapshot is complete, the new one takes over by itself.
+``takeover`` is the other side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final
+
+from machport.abi import constants as c
+from machport.abi import traps as t
+from machport.carrier import hello
+from machport.server import snapshot, supervisor
+from machport.server.dispatch import Answer
+from machport.server.fault import reached
+
+if TYPE_CHECKING:
+    from machport.server.connection import Channel
+
+_log: Final = logging.getLogger("machport.daemon")
+#: Seconds that a new process may take to start, and to restore a small snapshot; set it for slow machines.
+PATIENCE: Final = "MACHPORT_UPGRADE_SECONDS"
+_PATIENCE: Final = 30.0
+#: Bytes of a snapshot for which it has another second.
+_PER_SECOND: Final = 1 << 20
+#: Descriptors in one packet; the system allows 253.
+DESCRIPTORS_MAX: Final = 250
+PACKET_MAX: Final = 64 * 1024
+
+
+class UpgradeFailed(Exception):
+    """The daemon was not replaced, and goes on; the text says why."""
+
+
+def program_version() -> str:
+    """The version of the program that this process runs."""
+    try:
+        return version("machport")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def say(sock: socket.socket, says: str, descriptors: list[int] | None = None, **what: Any) -> None:
+    """One packet between the two daemons."""
+    socket.send_fds(sock, [json.dumps({"says": says, **what}).encode()], descriptors or [])
+
+
+def hear(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """The next packet; nothing said at the end.
+
+    Raises:
+        TimeoutError: it does not come.
+        OSError: the other side is gone.
+    """
+    # Not ``recv_fds``, which does not pass the flag on: a process that is started later must not have them.
+    data, ancillary, _, _ = sock.recvmsg(PACKET_MAX, socket.CMSG_SPACE(4 * DESCRIPTORS_MAX), socket.MSG_CMSG_CLOEXEC)
+    descriptors = array("i")
+    for _, _, content in ancillary:
+        descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    said: dict[str, Any] = json.loads(data) if data else {"says": ""}
+    return said, list(descriptors)
+
+
+class Upgrades:
+    """The replacements of one daemon: at most one at a time.
+
+    Args:
+        arguments: those of the command of a new process.
+        watch: call back when a socket is readable.
+        unwatch: stop that.
+        save: the state of the daemon; called when nothing of it changes any more.
+        answer: write an answer to a channel.
+
+    Attributes:
+        is_due: a new process is ready to be given everything: call ``replace``.
+        deadline: when the new process has taken too long to start, by the monotonic clock; None if none is starting.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        watch: Callable[[socket.socket, Callable[[int], object]], bool],
+        unwatch: Callable[[socket.socket], None],
+        save: Callable[[snapshot.Saving], bytes],
+        answer: Callable[[Channel, Answer], None],
+    ) -> None:
+        self._arguments = arguments
+        self._watch = watch
+        self._unwatch = unwatch
+        self._save = save
+        self._answer = answer
+        self._process: int | None = None
+        self._sock: socket.socket | None = None
+        self._askers: list[Channel] = []
+        self.is_due = False
+        self.deadline: float | None = None
+
+    def ask(self, channel: Channel | None = None) -> None:
+        """Begin a replacement, unless one is under way; the channel is told what came of it."""
+        if channel is not None:
+            self._askers.append(channel)
+        if self._process is not None:
+            return
+        supervisor.tell_reloading()
+        try:
+            self._start()
+        except (OSError, UpgradeFailed) as error:
+            self._fail(f"no process can be started: {error}")
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                if not self._watch(ours, lambda _: self._begun()):
+                    raise UpgradeFailed("the daemon has no descriptor left for it")
+                self._process = _spawn(theirs, self._arguments)
+            except BaseException:
+                self._unwatch(ours)
+                ours.close()
+                raise
+        # It takes tens of milliseconds, for which nobody shall wait.
+        threading.Thread(target=snapshot.load, name="upgrade", daemon=True).start()
+        self._sock = ours
+        self.deadline = time.monotonic() + _patience(0)
+
+    def _begun(self) -> None:
+        """The new process says what it can take over, or has ended."""
+        assert self._sock is not None
+        self._unwatch(self._sock)
+        self.deadline = None
+        try:
+            said, _ = hear(self._sock)
+            if said["says"] != "hello":
+                raise UpgradeFailed("the new process ended at its start")
+            check_versions(said)
+        except (OSError, ValueError, KeyError, UpgradeFailed) as error:
+            self._fail(str(error))
+            return
+        self.is_due = True
+
+    def check_time(self) -> None:
+        """Give up a new process that takes too long to start."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            assert self._sock is not None
+            self._unwatch(self._sock)
+            self.deadline = None
+            self._fail("the new process did not start in time")
+
+    def replace(self, is_wanted: Callable[[], bool]) -> bool:
+        """Hand everything over; whether the new process is the daemon now, and this one has only to end.
+
+        Args:
+            is_wanted: asked last of all.
+        """
+        assert self._process is not None and self._sock is not None
+        self.is_due = False
+        began = time.monotonic_ns()
+        try:
+            reached("old saves")
+            saving = snapshot.Saving()
+            askers = [saving.channel(channel) for channel in self._askers if channel.client is not None]
+            data = self._save(saving)
+            reached("old sends")
+            self._sock.settimeout(_patience(len(data)))
+            self._send(data, saving.descriptors, askers, began)
+            reached("old has sent")
+            self._expect("ready")
+            reached("old is told ready")
+            if not is_wanted():
+                raise UpgradeFailed("the daemon is to stop")
+            reached("old says go")
+            say(self._sock, "go")
+            self._expect("taken")
+        except Exception as error:
+            if not isinstance(error, UpgradeFailed | OSError):
+                _log.exception("the state of the daemon could not be handed over")
+            says = "the new process was not ready in time" if isinstance(error, TimeoutError) else str(error)
+            return not self._fail(says)
+        reached("old is told taken")
+        supervisor.tell_successor(self._process)
+        return True
+
+    def _send(self, data: bytes, descriptors: list[int], askers: list[int], began: int) -> None:
+        assert self._sock is not None
+        for first in range(0, len(descriptors), DESCRIPTORS_MAX):
+            say(self._sock, "descriptors", descriptors[first : first + DESCRIPTORS_MAX])
+        memory = os.memfd_create("machport-snapshot", os.MFD_CLOEXEC)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(memory, view) :]
+            say(
+                self._sock,
+                "snapshot",
+                [memory],
+                size=len(data),
+                askers=askers,
+                began=began,
+                pid=os.getpid(),
+                version=program_version(),
+            )
+        finally:
+            os.close(memory)
+
+    def _expect(self, says: str) -> None:
+        assert self._sock is not None
+        said, _ = hear(self._sock)
+        if said["says"] == "no":
+            raise UpgradeFailed(f"the new process refused: {said.get('why')}")
+        if said["says"] != says:
+            raise UpgradeFailed("the new process died")
+
+    def _fail(self, why: str) -> bool:
+        """Go on as before; False if it is too late, because the new process had become the daemon before it was killed.
+
+        It then is as if this daemon had been killed: clients are told by the end of their sockets.
+        """
+        if not self._end_process():
+            return False
+        _log.warning("the daemon was not replaced, and goes on: %s", why)
+        supervisor.tell_ready()
+        askers, self._askers = self._askers, []
+        for channel in askers:
+            if channel.client is not None:
+                says = f"the daemon was not replaced, and goes on: {why}"
+                self._answer(channel, Answer(t.pack_refusal(c.KERN_FAILURE, "", says)))
+        return True
+
+    def _end_process(self) -> bool:
+        process, sock = self._process, self._sock
+        self._process = self._sock = None
+        taken = False
+        if process is not None:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+        if sock is not None:
+            sock.setblocking(False)
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                while (said := hear(sock)[0]["says"]) and not taken:
+                    taken = said == "taken"
+            sock.close()
+        return not taken
+
+    def close(self) -> None:
+        """The daemon stops: a new process that is starting is not wanted any more."""
+        if self._sock is not None:
+            self._unwatch(self._sock)
+        self._end_process()
+
+
+def _spawn(theirs: socket.socket, arguments: Sequence[str]) -> int:
+    """Start a process that has the other end of a socket and nothing else of this one; its number."""
+    os.set_inheritable(theirs.fileno(), True)
+    command = [sys.executable, "-m", "machport.server", *arguments, "--take-over", str(theirs.fileno())]
+    no_input = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    return os.posix_spawn(sys.executable, command, os.environ, file_actions=[no_input])
+
+
+def check_versions(said: dict[str, Any]) -> None:
+    """Whether a process that says this can take over from this one.
+
+    Raises:
+        UpgradeFailed: it cannot; the text says why.
+    """
+    if snapshot.VERSION not in said["reads"]:
+        raise UpgradeFailed(
+            f"the new program, {said['version']}, reads snapshots of version {_several(said['reads'])}, "
+            f"and this one, {program_version()}, writes version {snapshot.VERSION}: stop the daemon and start it again"
+        )
+    if hello.VERSION not in said["speaks"]:
+        raise UpgradeFailed(
+            f"the new program, {said['version']}, speaks version {_several(said['speaks'])} with tasks, and those that "
+            f"are here speak version {hello.VERSION}: stop the daemon and start it again"
+        )
+
+
+def _several(versions: list[int]) -> str:
+    return " and ".join(map(str, versions)) or "none"
+
+
+def _patience(size: int) -> float:
+    """Seconds for a snapshot of so many bytes."""
+    return float(os.environ.get(PATIENCE, _PATIENCE)) + size / _PER_SECOND
