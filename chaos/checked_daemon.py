@@ -27,9 +27,10 @@ from machport.kernel.kernel import Kernel
 from machport.kernel.port import Port
 from machport.kernel.space import DEFAULT_NAME_LIMIT, FreshNames
 from machport.kernel.task import Task
+from machport.server.bootstrap import Bootstrap
 from machport.server.connection import Peer
 from machport.server.daemon import Daemon
-from machport.server.lock import leave, listen
+from machport.server.lock import Place, leave, listen
 
 #: Seconds after which a daemon will not answer any more.
 PATIENCE: Final = 30.0
@@ -171,8 +172,8 @@ class CheckedDaemon:
 class _Daemon(Daemon):
     """The daemon itself."""
 
-    def __init__(self, listener: socket.socket, control: socket.socket, kernel: Kernel) -> None:
-        super().__init__(listener, kernel=kernel)
+    def __init__(self, listener: socket.socket, place: Place, control: socket.socket, kernel: Kernel) -> None:
+        super().__init__(listener, place, begun=(kernel, Bootstrap(kernel)))
         self._known: set[Port] = set()
         self._register(control, lambda _: self._answer(control))
 
@@ -207,7 +208,7 @@ def main() -> None:
     options = parser.parse_args()
     listener, lock = listen(options.path)
     kernel = Kernel(DIALECTS[options.dialect], name_limit=options.name_limit)
-    daemon = _Daemon(listener, socket.socket(fileno=options.control), kernel)
+    daemon = _Daemon(listener, Place(options.path, lock), socket.socket(fileno=options.control), kernel)
     daemon.stop_on(signal.SIGTERM)
     print("ready", flush=True)
     try:

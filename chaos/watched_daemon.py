@@ -26,7 +26,7 @@ from machport.carrier.endpoint import VARIABLE
 from machport.kernel.invariants import BrokenInvariant, Census, check, queue
 from machport.kernel.port import Port
 from machport.server.daemon import Daemon
-from machport.server.lock import leave, listen
+from machport.server.lock import Place, leave, listen
 
 #: Seconds for which a daemon may be busy with something else.
 _PATIENCE: Final = 60.0
@@ -206,7 +206,7 @@ def main(path: str, every: str) -> None:
     os.environ[VARIABLE] = path
     listener, lock = listen(Path(path))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    daemon = WatchedDaemon(listener)
+    daemon = WatchedDaemon(listener, Place(Path(path), lock))
     daemon.every = int(every)
     daemon.stop_on(signal.SIGTERM)
 

@@ -100,8 +100,12 @@ def daemon_command(*arguments: str, user: int | None = None) -> list[str]:
 
 
 def command_as(user: int, source: str, imports: str = "import machport") -> list[str]:
-    """A program that becomes another user after its imports, because that user may not be able to read Python."""
-    return [sys.executable, "-c", f"import os, sys\n{imports}\nos.setgid({user})\nos.setuid({user})\n{source}"]
+    """A program that becomes another user after its imports, because that user may not be able to read Python.
+
+    Then it is as open to that user as one which the user has started (PR_SET_DUMPABLE).
+    """
+    become = f"os.setgid({user})\nos.setuid({user})\nctypes.CDLL(None).prctl(4, 1, 0, 0, 0)"
+    return [sys.executable, "-c", f"import ctypes, os, sys\n{imports}\n{become}\n{source}"]
 
 
 class Puppet:

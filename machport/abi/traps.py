@@ -196,9 +196,13 @@ WATCH_DEPOSIT: Final = Trap(14, "watch_deposit", "words")
 #: microseconds; the words are the versions of the old program and of the new one.
 UPGRADE: Final = Trap(24, "upgrade", "", "old_pid new_pid stall words")
 
+#: Whether the caller agrees that tasks of its user may have its port.
+ALLOW_TASK_FOR_PID: Final = Trap(47, "allow_task_for_pid", "allowed")
+
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")
 TASK_SELF: Final = Trap(28, "mach_task_self", "", "name")
+TASK_FOR_PID: Final = Trap(45, "task_for_pid", "task pid", "name")
 FILEPORT_MAKEPORT: Final = Trap(430, "fileport_makeport", "", "name")
 FILEPORT_MAKEFD: Final = Trap(431, "fileport_makefd", "name")
 

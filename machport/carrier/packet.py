@@ -33,6 +33,9 @@ _HEAD: Final = struct.Struct("<II")
 _LONG: Final = 1
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _CONTROL_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
+_CREDENTIALS: Final = struct.Struct("=iII")
+_SENDER_SIZE: Final = socket.CMSG_SPACE(_CREDENTIALS.size)
+_SIZE_MAX: Final = _HEAD.size + INLINE_MAX + 1
 
 
 def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -> None:
@@ -87,8 +90,31 @@ def receive(sock: socket.socket) -> tuple[bytes | memoryview, list[int]] | None:
         BlockingIOError: the socket does not block and nothing is there.
         OSError: the connection is broken.
     """
+    data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
+    return _unpack(data, ancillary, flags)
+
+
+def receive_with_sender(sock: socket.socket) -> tuple[bytes | memoryview, list[int], tuple[int, int]] | None:
+    """The same with the process and the user that sent it, by a socket that has SO_PASSCRED.
+
+    Raises: as ``receive``; ProtocolError also if the system does not tell who sent it.
+    """
+    data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE + _SENDER_SIZE, socket.MSG_CMSG_CLOEXEC)
+    received = _unpack(data, ancillary, flags)
+    if received is None:
+        return None
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+            pid, user, _ = _CREDENTIALS.unpack(content)
+            return *received, (pid, user)
+    close_all(received[1])
+    raise ProtocolError("a packet of nobody")
+
+
+def _unpack(
+    data: bytes, ancillary: Sequence[tuple[int, int, bytes]], flags: int
+) -> tuple[bytes | memoryview, list[int]] | None:
     payload: bytes | memoryview
-    data, ancillary, flags, _ = sock.recvmsg(_HEAD.size + INLINE_MAX + 1, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
     descriptors = [
         descriptor
         for level, kind, content in ancillary
@@ -98,7 +124,8 @@ def receive(sock: socket.socket) -> tuple[bytes | memoryview, list[int]] | None:
     if not data and not descriptors:
         return None
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(data) < _HEAD.size:
+        truncated = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+        if truncated or len(descriptors) > DESCRIPTORS_MAX or len(data) < _HEAD.size:
             raise ProtocolError("a packet that is too long, too short, or has too many descriptors")
         kind, length = _HEAD.unpack_from(data)
         if kind == _LONG and descriptors and len(data) == _HEAD.size:

@@ -18,7 +18,7 @@ def join_ahead(inheritance: Inheritance) -> Inheritance:
         DaemonUnavailable: no daemon can be reached.
         InvalidRight: the task is gone.
     """
-    sock = connect(inheritance.path, start=False)
+    sock = connect(inheritance.path, start=False, chosen=True)
     control = Control(sock)
     answer = control.greet(Hello(inheritance.label, inheritance.ticket).pack(), inheritance.path)
     if t.number_of(answer):

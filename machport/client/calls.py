@@ -293,6 +293,22 @@ class Calls:
         """
         return self._one(t.TASK_CREATE, (task,))
 
+    def task_for_pid(self, target_task: int, pid: int) -> int:
+        """A send right to the task of a process; of one with several, that which joined first of those one may have.
+
+        Args:
+            target_task: the caller's own task.
+
+        Raises:
+            AccessDenied: the caller was made by another task, or is neither root nor has the process agreed.
+            InvalidArgument: KERN_FAILURE, the process has no task of this daemon.
+        """
+        return self._one(t.TASK_FOR_PID, (target_task, pid))
+
+    def allow_task_for_pid(self, allowed: bool) -> None:
+        """Agree that tasks of the same user may have this task's port by ``task_for_pid``, or no more."""
+        self._trap(t.ALLOW_TASK_FOR_PID, (int(allowed),))
+
     def task_terminate(self, task: int) -> None:
         """End a task: all its rights go."""
         self._trap(t.TASK_TERMINATE, (task,))

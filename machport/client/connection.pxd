@@ -6,6 +6,7 @@ cdef class Connection:
     cdef public object label
     cdef public object self_name
     cdef object _pid
+    cdef bint _path_was_given
     cdef object _lock
     cdef object _local
     cdef object _channels

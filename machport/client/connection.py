@@ -36,6 +36,7 @@ from machport.carrier.hello import Hello
 from machport.carrier.rings import RingPair
 from machport.client import lifeline
 from machport.client.channel import Answer, Channel, lost
+from machport.peer.attestation import credentials
 
 if TYPE_CHECKING:
     from machport.client.events import Events
@@ -48,6 +49,7 @@ _ATTEMPTS = 3
 _FORGOTTEN_MAX = 4096
 #: Seconds for a hello to be answered; a daemon that is only busy takes thousandths.
 _PATIENCE = 10.0
+_ROOT = 0
 #: What the system says of a packet that could be sent later.
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 
@@ -140,6 +142,7 @@ class Connection:
 
     def __init__(self, label: str, ticket: bytes = b"", path: Path | None = None, joined: int | None = None) -> None:
         self.path: Path = socket_path() if path is None else path
+        self._path_was_given = path is not None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -164,13 +167,13 @@ class Connection:
     def _greet(self, hello: Hello) -> tuple[Control, bytes]:
         """Connect and say hello; again if the daemon was just about to end for want of tasks."""
         for _ in range(_ATTEMPTS - 1):
-            channel = Control(connect(self.path, start=not hello.ticket))
+            channel = Control(connect(self.path, start=not hello.ticket, chosen=self._path_was_given))
             try:
                 return channel, channel.greet(hello.pack(), self.path)
             except DaemonLost:
                 if hello.ticket:
                     raise
-        channel = Control(connect(self.path, start=True))
+        channel = Control(connect(self.path, start=True, chosen=self._path_was_given))
         return channel, channel.greet(hello.pack(), self.path)
 
     def trap(self, payload: Payload, descriptors: Sequence[int] = ()) -> Answer:
@@ -322,13 +325,24 @@ class Connection:
         self._control.close()
 
 
-def connect(path: Path, *, start: bool) -> socket.socket:
-    """Connect, starting a daemon if there is none and ``start`` allows it."""
+def connect(path: Path, *, start: bool, chosen: bool) -> socket.socket:
+    """Connect, starting a daemon if there is none and ``start`` allows it.
+
+    Args:
+        chosen: the program says where; it is not the user's own place, or that of the environment.
+
+    Raises:
+        DaemonUnavailable: there is none, or none that can be trusted.
+    """
     for attempt in range(_ATTEMPTS):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             sock.connect(str(path))
+            _check_daemon(sock, path, chosen)
             return sock
+        except DaemonUnavailable:
+            sock.close()
+            raise
         except (FileNotFoundError, ConnectionRefusedError) as error:
             sock.close()
             if not start:
@@ -344,6 +358,23 @@ def connect(path: Path, *, start: bool) -> socket.socket:
                 f"cannot connect to {path}: {error.strerror}; check its owner and mode, or set {VARIABLE}"
             ) from None
     raise DaemonUnavailable(f"a daemon was started and does not listen on {path}; try 'machport daemon' by hand")
+
+
+def _check_daemon(sock: socket.socket, path: Path, chosen: bool) -> None:
+    """A daemon gets every message and open file of its tasks, and hands others to them.
+
+    Raises:
+        DaemonUnavailable: it is of a user who is not to have that.
+    """
+    user = credentials(sock).uid
+    own = os.geteuid()
+    # Root may join the daemon of any user, if it means to.
+    if user in (own, _ROOT) or (own == _ROOT and chosen):
+        return
+    raise DaemonUnavailable(
+        f"what listens on {path} is of user {user}, whom user {own} does not trust with its messages; set {VARIABLE} "
+        "to a socket of yours" + (", or give path= to join that one" if own == _ROOT else "")
+    )
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -692,6 +692,27 @@ class AnyTask(Closing):
         """
         return start_child(self, target, args, kwargs, rights=rights or {}, bootstrap=bootstrap, confined=confined)
 
+    # Tasks of other processes
+
+    def task_for_pid(self, pid: int) -> AnySendRight:
+        """A send right to the task of a process, with which everything can be done that the task can do.
+
+        Root may have any; a process its own; others of the same user that of a process which has agreed
+        (``allow_task_for_pid``), or any if the daemon was started with ``--task-for-pid user``.
+
+        Raises:
+            AccessDenied: this task may not have it.
+            InvalidArgument: the process has no task of this daemon.
+        """
+        return self.send_kind(self, self.calls.task_for_pid(self.name, pid))
+
+    def allow_task_for_pid(self, allowed: bool = True) -> None:
+        """Agree that other tasks of this user have this one's port, as for a debugger; or, with False, no more.
+
+        Rights that were given out stay where they are.
+        """
+        self.calls.allow_task_for_pid(allowed)
+
     # Ending
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ mach_port_extract_member = _calls.mach_port_extract_member
 mach_port_get_set_status = _calls.mach_port_get_set_status
 mach_task_self = _calls.mach_task_self
 task_create = _calls.task_create
+task_for_pid = _calls.task_for_pid
 task_terminate = _calls.task_terminate
 task_get_special_port = _calls.task_get_special_port
 task_set_special_port = _calls.task_set_special_port

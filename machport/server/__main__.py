@@ -15,8 +15,10 @@ from machport.abi.errors import DaemonUnavailable
 from machport.carrier.endpoint import VARIABLE, socket_path
 from machport.server.daemon import Daemon
 from machport.server.lock import Place, leave, listen, name
+from machport.server.settings import Settings
 from machport.server.supervisor import tell_ready
 from machport.server.takeover import Interrupted, take_over
+from machport.server.task_ports import CREATOR, POLICIES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,23 +31,28 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--socket", type=Path, help=f"listen here instead of on ${VARIABLE} or the usual place")
     parser.add_argument("--idle-exit", type=_seconds, metavar="SECONDS", help="end after this long without a task")
+    parser.add_argument(
+        "--task-for-pid",
+        choices=POLICIES,
+        default=CREATOR,
+        help="who of one user may have the port of a process's task: its creator alone (and root), or all",
+    )
     parser.add_argument("--detach", action="store_true", help="return as soon as the daemon listens")
     parser.add_argument("--ready", action="store_true", help="print one line when the daemon listens")
     parser.add_argument("--verbose", action="store_true", help="log every task that begins or ends")
     parser.add_argument("--take-over", type=int, metavar="FD", help=argparse.SUPPRESS)
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
+    settings = Settings(options.idle_exit, options.task_for_pid)
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING,
         format="%(asctime)s %(name)s %(message)s",
     )
     try:
         if options.take_over is not None:
-            daemon = take_over(
-                options.take_over, idle_exit=options.idle_exit, arguments=arguments[:-2], prepare=_prepare
-            )
+            daemon = take_over(options.take_over, settings, arguments=arguments[:-2], prepare=_prepare)
         else:
-            found = _begin(options, arguments)
+            found = _begin(options, settings, arguments)
             if found is None:
                 return 0
             daemon = found
@@ -81,7 +88,7 @@ def _prepare(daemon: Daemon) -> None:
     gc.set_threshold(10_000, 20, 1_000_000)
 
 
-def _begin(options: argparse.Namespace, arguments: Sequence[str]) -> Daemon | None:
+def _begin(options: argparse.Namespace, settings: Settings, arguments: Sequence[str]) -> Daemon | None:
     """A daemon that listens; None in the process that only started it.
 
     Raises:
@@ -93,7 +100,7 @@ def _begin(options: argparse.Namespace, arguments: Sequence[str]) -> Daemon | No
     listener, lock = listen(path)
     if options.detach and _detach(lock):
         return None
-    return Daemon(listener, Place(path, lock), idle_exit=options.idle_exit, arguments=arguments)
+    return Daemon(listener, Place(path, lock), settings, arguments=arguments)
 
 
 def _seconds(text: str) -> float:

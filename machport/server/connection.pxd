@@ -44,6 +44,7 @@ cdef class Channel:
     cdef public object outbox
     cdef public list delivered
     cdef public bint reset
+    cdef public object peer
     cdef public bint is_busy
     cdef public int64_t looked_at
 

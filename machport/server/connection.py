@@ -13,7 +13,7 @@ import socket
 import struct
 import termios
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
 
 from machport.abi.errors import ProtocolError
 from machport.abi.traps import Batch
@@ -21,47 +21,14 @@ from machport.carrier import packet
 from machport.carrier.rings import RingPair
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
+from machport.peer.attestation import Peer
 from machport.ring import layout, waking
 from machport.server.closer import Closer
 from machport.server.dispatch import Answer
 
-_SO_PEERPIDFD: Final = 77
-_UCRED: Final = struct.Struct("3i")
 _INT: Final = struct.Struct("i")
 #: Messages whose answers may be unread before it is found out which of them were read.
 _DELIVERED_MAX: Final = 256
-
-
-class Peer(NamedTuple):
-    """The process at the other end, as the system attests it.  ``pidfd`` is owned by whoever has the peer."""
-
-    pid: int
-    uid: int
-    gid: int
-    pidfd: int
-
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        """Sender (euid, egid) and audit token of its messages (M35)."""
-        return (self.uid, self.gid, self.uid, self.uid, self.gid, self.uid, self.gid, self.pid, 0, 0)
-
-
-def attest(sock: socket.socket) -> Peer:
-    """Who connected.
-
-    Raises:
-        ProtocolError: the process is gone already.
-    """
-    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    try:
-        (pidfd,) = _INT.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size))
-    except OSError:
-        # Before Linux 6.5.  The number could only mean another process if this one had died since it connected.
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError:
-            raise ProtocolError(f"process {pid} is gone") from None
-    return Peer(pid, uid, gid, pidfd)
 
 
 class TaggedCall:
@@ -98,6 +65,8 @@ class Channel:
         by_ring: the trap under way came by the ring.
         delivered: the messages in answers, each with the number of its answer in the ring, until the thread reads them.
         reset: the other side closed its socket with something unread in it, or says that it could not read it.
+        peer: who connected, for the channel that a connection begins with: who speaks by its socket must be that
+            process, or of its user, or root.
         is_busy: the daemon looks at the rings; ``looked_at`` is when it last found a trap there, in nanoseconds.
     """
 
@@ -119,6 +88,7 @@ class Channel:
         "looked_at",
         "many",
         "outbox",
+        "peer",
         "reset",
         "rings",
         "sock",
@@ -147,6 +117,7 @@ class Channel:
         self.outbox: deque[Answer] = deque()
         self.delivered: list[tuple[int, Result]] = []
         self.reset = False
+        self.peer: Peer | None = None
         self.is_busy = False
         self.looked_at = 0
 
@@ -169,7 +140,7 @@ class Channel:
             ProtocolError: not a packet of ours.
         """
         try:
-            received = packet.receive(self.sock)
+            received = packet.receive(self.sock) if self.peer is None else self._receive_of_peer(self.peer)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -179,6 +150,16 @@ class Channel:
             self.closer.close(received[1])
             raise ProtocolError(f"a trap of {len(received[0])} bytes; the longest has {packet.TRAP_MAX}")
         return received
+
+    def _receive_of_peer(self, peer: Peer) -> tuple[bytes | memoryview, list[int]] | None:
+        received = packet.receive_with_sender(self.sock)
+        if received is None:
+            return None
+        payload, descriptors, (pid, user) = received
+        if not (pid and pid == peer.pid) and user not in (peer.uid, 0):
+            self.closer.close(descriptors)
+            raise ProtocolError(f"process {pid} of user {user} speaks by a socket of user {peer.uid}")
+        return payload, descriptors
 
     def take_wake(self) -> bool:
         """Take a packet that only wakes, if it is next; its thread has rung."""
@@ -385,9 +366,10 @@ class Client:
         channels: one for each of the task's threads.
         closes: it has said that it closes its connection.
         was_made: another task made it, and decided what is in it.
+        allows_task_for_pid: it has agreed that others of its user may have its task port.
     """
 
-    __slots__ = ("channels", "closes", "control", "peer", "task", "was_made")
+    __slots__ = ("allows_task_for_pid", "channels", "closes", "control", "peer", "task", "was_made")
 
     def __init__(self, peer: Peer, task: Task, control: Channel, was_made: bool = False) -> None:
         self.peer = peer
@@ -396,6 +378,7 @@ class Client:
         self.channels: set[Channel] = set()
         self.closes = False
         self.was_made = was_made
+        self.allows_task_for_pid = False
         self.add(control)
 
     def add(self, channel: Channel) -> None:

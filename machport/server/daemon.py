@@ -27,16 +27,18 @@ from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
+from machport.peer.attestation import Peer, attest
 from machport.peer.death import LET_GO
 from machport.peer.liveness import is_dead, number_in_proc
 from machport.server.access import check_oversight
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
-from machport.server.connection import Channel, Client, Peer, attest
+from machport.server.connection import Channel, Client
 from machport.server.deaths import Deaths
 from machport.server.describing import describe
 from machport.server.dispatch import Answer, OpenFile
+from machport.server.door import Door
 from machport.server.handover import (
     resume_channel,
     resume_client,
@@ -47,7 +49,9 @@ from machport.server.handover import (
 )
 from machport.server.lock import Place
 from machport.server.obituaries import Obituaries
+from machport.server.settings import Settings
 from machport.server.snapshot import Part, Restoring, Saving, State, unpack
+from machport.server.task_ports import TaskPorts
 from machport.server.traps import OwnCall, Traps
 from machport.server.upgrade import Upgrades
 
@@ -63,6 +67,7 @@ _DESCRIPTOR_RESERVE: Final = 64
 _LONGEST_SLEEP: Final = 3600.0
 #: Packets of a dead process that are still carried out.
 _LAST_PACKETS: Final = 64
+_DEFAULTS: Final = Settings()
 #: Why a task ends: its process does, or its connection.
 _DIED: Final = "its process died"
 _HUNG_UP: Final = "its connection ended"
@@ -76,7 +81,7 @@ class Daemon:
     Args:
         listener: a listening SOCK_SEQPACKET socket, not blocking.
         place: where that is, and the lock by which no other daemon is there.
-        idle_exit: seconds without any client after which ``run`` returns; None for never.
+        settings: what whoever starts it has chosen.
         arguments: those of the command that a process is started with to take this one's place.
         begun: a kernel, and its service of names, that another process began; both new by default.
 
@@ -88,8 +93,8 @@ class Daemon:
         self,
         listener: socket.socket,
         place: Place,
+        settings: Settings = _DEFAULTS,
         *,
-        idle_exit: float | None = None,
         arguments: Sequence[str] = (),
         begun: tuple[Kernel, Bootstrap] | None = None,
     ) -> None:
@@ -98,9 +103,10 @@ class Daemon:
             begun = kernel, Bootstrap(kernel)
         self.kernel, self.bootstrap = begun
         self.place = place
+        self._settings = settings
         self.is_replaced = False
         self._listener = listener
-        self._idle_exit = idle_exit
+        self._door = Door(listener)
         self._idle_since: float | None = time.monotonic()
         self._running = True
         self._clients: dict[Task, Client] = {}
@@ -110,6 +116,7 @@ class Daemon:
         self._callbacks: dict[int, Callback] = {}
         self._register(listener, lambda _: self._accept())
         self._closer = Closer()
+        self._task_ports = TaskPorts(self.kernel, self._clients, settings.task_for_pid)
         self._deaths = Deaths(self._register, self._lay_to_rest)
         self.traps = Traps(self.kernel, self.bootstrap, self._own_calls(), self._wait_writable, self._released)
         limit = _raise_descriptor_limit()
@@ -139,8 +146,8 @@ class Daemon:
                     self._settle()
             self.traps.expire()
             self._settle()
-            if self._idle_since is not None and self._idle_exit is not None:
-                self._running &= time.monotonic() < self._idle_since + self._idle_exit
+            if self._idle_since is not None and self._settings.idle_exit is not None:
+                self._running &= time.monotonic() < self._idle_since + self._settings.idle_exit
             self._look_for_upgrade()
 
     def _register(self, file: socket.socket | int, callback: Callback, events: int = _READ) -> bool:
@@ -208,8 +215,8 @@ class Daemon:
 
     def _time_to_sleep(self) -> float | None:
         ends = [] if (deadline := self.traps.deadlines.next()) is None else [deadline]
-        if self._idle_since is not None and self._idle_exit is not None:
-            ends.append(self._idle_since + self._idle_exit)
+        if self._idle_since is not None and self._settings.idle_exit is not None:
+            ends.append(self._idle_since + self._settings.idle_exit)
         if self._upgrades.deadline is not None:
             ends.append(self._upgrades.deadline)
         return min(max(0.0, min(ends) - time.monotonic()), _LONGEST_SLEEP) if ends else None
@@ -218,7 +225,7 @@ class Daemon:
 
     def _accept(self) -> None:
         try:
-            sock, _ = self._listener.accept()
+            sock = self._door.accept()
         except BlockingIOError:
             return
         except OSError as error:
@@ -231,11 +238,7 @@ class Daemon:
         except ProtocolError:
             channel.close()
             return
-        if peer.uid not in (os.getuid(), 0):
-            _log.warning("user %d, process %d, was refused", peer.uid, peer.pid)
-            os.close(peer.pidfd)
-            channel.close()
-            return
+        channel.peer = peer
         if not self._watch(channel, lambda _: self._greet(channel, peer)):
             os.close(peer.pidfd)
             channel.close()
@@ -438,6 +441,8 @@ class Daemon:
             t.CLAIM.number: self._claim,
             t.WATCH_DEPOSIT.number: self._watch_deposit,
             t.UPGRADE.number: self._upgrade,
+            t.TASK_FOR_PID.number: self._task_ports.task_for_pid,
+            t.ALLOW_TASK_FOR_PID.number: self._task_ports.allow,
         }
 
     def _ticket(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
@@ -547,8 +552,8 @@ class Daemon:
         cls,
         data: bytes | memoryview,
         descriptors: Sequence[int],
+        settings: Settings,
         *,
-        idle_exit: float | None = None,
         arguments: Sequence[str] = (),
     ) -> tuple[Self, Restoring]:
         """The daemon that ``save`` was called of, with descriptors of this process; ``begin`` lets it go on.
@@ -559,16 +564,16 @@ class Daemon:
         """
         state, restoring = unpack(data, descriptors)
         try:
-            return cls._restored(state, restoring, idle_exit, arguments), restoring
+            return cls._restored(state, restoring, settings, arguments), restoring
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
             raise ProtocolError(f"this is not the state of a daemon: {error!r}") from error
 
     @classmethod
-    def _restored(cls, state: State, restoring: Restoring, idle_exit: float | None, arguments: Sequence[str]) -> Self:
+    def _restored(cls, state: State, restoring: Restoring, settings: Settings, arguments: Sequence[str]) -> Self:
         listener = socket.socket(fileno=restoring.descriptor(state["listener"]))
         place = Place(Path(state["path"]), restoring.descriptor(state["lock"]))
         begun = restoring.kernel, Bootstrap.resumed(restoring.kernel, state["bootstrap"], restoring)
-        daemon = cls(listener, place, idle_exit=idle_exit, arguments=arguments, begun=begun)
+        daemon = cls(listener, place, settings, arguments=arguments, begun=begun)
         daemon._resume(state, restoring)
         return daemon
 
@@ -596,7 +601,7 @@ class Daemon:
         self._must_register(channel.sock, lambda events: self._serve(channel, events))
 
     def _watch_stranger(self, channel: Channel, peer: Peer) -> None:
-        self._strangers[channel] = peer
+        self._strangers[channel] = channel.peer = peer
         self._must_register(channel.sock, lambda _: self._greet(channel, peer))
 
     def _must_register(self, file: socket.socket | int, callback: Callback) -> None:

@@ -12,8 +12,9 @@ from machport.abi.traps import Batch
 from machport.carrier import rings
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result, new_waiter
+from machport.peer.attestation import Peer
 from machport.server.closer import Closer
-from machport.server.connection import Channel, Client, Peer, TaggedCall
+from machport.server.connection import Channel, Client, TaggedCall
 from machport.server.dispatch import Answer
 from machport.server.snapshot import Restoring, Saving, State
 
@@ -34,12 +35,12 @@ def _delivered(channel: Channel) -> list[tuple[int, Result]]:
 
 
 def save_peer(peer: Peer, saving: Saving) -> State:
-    return [peer.pid, peer.uid, peer.gid, saving.descriptor(peer.pidfd)]
+    return [peer.pid, peer.uid, peer.gid, saving.descriptor(peer.pidfd), peer.version]
 
 
 def resume_peer(state: State, restoring: Restoring) -> Peer:
-    pid, uid, gid, pidfd = state
-    return Peer(pid, uid, gid, restoring.descriptor(pidfd))
+    pid, uid, gid, pidfd, version = state
+    return Peer(pid, uid, gid, restoring.descriptor(pidfd), version)
 
 
 def save_client(client: Client, saving: Saving) -> State:
@@ -50,6 +51,7 @@ def save_client(client: Client, saving: Saving) -> State:
         "task": saving.task(client.task),
         "closes": client.closes,
         "was_made": client.was_made,
+        "allows_task_for_pid": client.allows_task_for_pid,
         "channels": [save_channel(channel, saving) for channel in (client.control, *others)],
     }
 
@@ -59,6 +61,8 @@ def resume_client(state: State, closer: Closer, restoring: Restoring) -> Client:
     control, *others = [resume_channel(channel, closer, restoring, task) for channel in state["channels"]]
     client = Client(resume_peer(state["peer"], restoring), task, control, state["was_made"])
     client.closes = state["closes"]
+    client.allows_task_for_pid = state["allows_task_for_pid"]
+    control.peer = client.peer
     for channel in others:
         client.add(channel)
     return client

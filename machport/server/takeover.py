@@ -23,6 +23,7 @@ from machport.server.daemon import Daemon
 from machport.server.dispatch import Answer
 from machport.server.fault import reached
 from machport.server.lock import name
+from machport.server.settings import Settings
 from machport.server.upgrade import hear, program_version, say
 
 _log: Final = logging.getLogger("machport.daemon")
@@ -33,12 +34,12 @@ class Interrupted(Exception):
 
 
 def take_over(
-    descriptor: int, *, idle_exit: float | None, arguments: Sequence[str], prepare: Callable[[Daemon], None]
+    descriptor: int, settings: Settings, *, arguments: Sequence[str], prepare: Callable[[Daemon], None]
 ) -> Daemon:
     """Become the daemon in place of the one at the other end of a socket; that is dead, or ends, when this returns.
 
     Args:
-        idle_exit, arguments: as ``Daemon``.
+        settings, arguments: as ``Daemon``.
         prepare: called with the daemon when it could begin, and nobody knows of it yet.
 
     Raises:
@@ -55,7 +56,7 @@ def take_over(
         # Nothing of what is made now is garbage.
         gc.disable()
         try:
-            daemon, restoring = Daemon.restore(data, descriptors, idle_exit=idle_exit, arguments=arguments)
+            daemon, restoring = Daemon.restore(data, descriptors, settings, arguments=arguments)
             askers = [restoring.channels[number] for number in given["askers"]]
             prepare(daemon)
         except Exception as error:

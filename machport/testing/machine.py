@@ -147,6 +147,8 @@ class Machine:
                 task, _ticket(t.WATCH_DEPOSIT, trap), files
             ),
             t.DESCRIBE.number: self._describe,
+            t.TASK_FOR_PID.number: _refuse_numbers,
+            t.ALLOW_TASK_FOR_PID.number: _refuse_numbers,
         }
 
     def _new_ticket(self) -> bytes:
@@ -421,6 +423,10 @@ class Machine:
             if entry is not None and entry.port is port:
                 return name
         return None
+
+
+def _refuse_numbers(task: Task, trap: bytes, files: Sequence[int]) -> Answer:
+    raise Refusal(c.KERN_NOT_SUPPORTED, "task_for_pid", "the processes of a world have no numbers")
 
 
 def _ticket(trap: t.Trap, payload: bytes) -> bytes:

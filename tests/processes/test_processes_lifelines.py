@@ -26,11 +26,12 @@ from machport.abi import traps as t
 from machport.kernel import tasks
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
+from machport.peer.attestation import Peer
 from machport.peer.liveness import is_dead
 from machport.ring.lifeline import threads_left
 from machport.server import deaths
 from machport.server.closer import Closer
-from machport.server.connection import Channel, Peer
+from machport.server.connection import Channel
 from machport.server.connection import Client as ServedClient
 from machport.server.deaths import Deaths
 

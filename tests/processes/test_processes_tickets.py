@@ -411,7 +411,7 @@ def test_whoever_has_no_task_joins_the_daemon_that_the_right_waits_with(
 def test_another_user_claims_nothing(socket_path: Any) -> None:
     """A daemon lets its user and root in; neither gets what the other sent to a process of its own."""
     socket_path.parent.chmod(0o777)
-    with DaemonProcess(socket_path, user=NOBODY), machport.Task() as task:
+    with DaemonProcess(socket_path, user=NOBODY), machport.Task(path=socket_path) as task:
         port = task.allocate()
         transfer = port.move()
         data = pickled(transfer)

@@ -21,11 +21,12 @@ from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
 from machport.kernel import ports, tasks
 from machport.kernel.kernel import Kernel
+from machport.peer.attestation import Peer
 from machport.ring import layout as ring_layout
 from machport.ring import map_shared
 from machport.server.bootstrap import Bootstrap
 from machport.server.closer import Closer
-from machport.server.connection import Channel, Client, Peer
+from machport.server.connection import Channel, Client
 from machport.server.traps import Traps
 
 #: Bytes of each ring: a handful of short traps, and of their answers.
