@@ -51,14 +51,13 @@ WAYS = {
     "many long ones": "out.send_many([bytes(100_000)])",
     "a call": "threading.Thread(target=lambda: out.call(b'x'), daemon=True).start()",
     "a coroutine": "__import__('asyncio').run(send_in_loop(out))",
-    "a typed call": "out.send(b'x', id=500)",
+    "a typed call": "threading.Thread(target=machport.proxy(Notes, out).note, args=('x',), daemon=True).start()",
     "another thread": "(lambda t: (t.start(), t.join()))(threading.Thread(target=out.send, args=(b'x',)))",
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
 def test_sender_and_audit_token_are_the_processes_whatever_way_a_message_goes(
-    way: str, task: machport.Task, new_client: NewClient
+    task: machport.Task, new_client: NewClient
 ) -> None:
     """M35: and the last word tells processes apart that had the same number."""
     client = new_client("client")
@@ -66,12 +65,17 @@ def test_sender_and_audit_token_are_the_processes_whatever_way_a_message_goes(
     client.give("out", port.make_send().move())
     client.do(
         "import asyncio, machport.aio\n"
+        "@machport.interface()\n"
+        "class Notes:\n"
+        "    @machport.oneway\n"
+        "    def note(self, text: str) -> None: ...\n"
         "async def send_in_loop(right):\n"
         "    loop_task = machport.aio.Task.of(task)\n"
-        "    await loop_task.adopt(right).send(b'x')"
+        "    await loop_task.adopt(right.duplicate()).send(b'x')"
     )
-    client.do(WAYS[way])
-    assert trailer(port) == token_of(client.pid)
+    for way, order in WAYS.items():
+        client.do(order)
+        assert trailer(port) == token_of(client.pid), way
 
 
 def test_an_answer_is_of_the_one_who_answers(task: machport.Task, new_client: NewClient) -> None:

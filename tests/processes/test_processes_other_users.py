@@ -90,7 +90,7 @@ def test_a_stranger_can_neither_connect_read_trace_nor_signal(owners_daemon: Dae
                 f"memory of the {name}": f"open('/proc/{pid}/mem', 'rb')",
                 f"maps of the {name}": f"open('/proc/{pid}/maps').read()",
                 f"files of the {name}": f"os.listdir('/proc/{pid}/fd')",
-                f"open a file of the {name}": f"os.open('/proc/{pid}/fd/0', os.O_RDONLY)",
+                f"look at a file of the {name}": f"os.stat('/proc/{pid}/fd/0')",
                 f"environment of the {name}": f"open('/proc/{pid}/environ', 'rb').read()",
                 f"trace the {name}": f"system({ptrace}, 16, {pid}, 0, 0)",
                 f"seize the {name}": f"system({ptrace}, 0x4206, {pid}, 0, 0)",
