@@ -27,8 +27,8 @@ from machport.kernel.kernel import Kernel
 from machport.kernel.port import Port
 from machport.kernel.space import DEFAULT_NAME_LIMIT, FreshNames
 from machport.kernel.task import Task
+from machport.peer.attestation import Peer
 from machport.server.bootstrap import Bootstrap
-from machport.server.connection import Peer
 from machport.server.daemon import Daemon
 from machport.server.lock import Place, leave, listen
 
@@ -175,9 +175,9 @@ class _Daemon(Daemon):
     def __init__(self, listener: socket.socket, place: Place, control: socket.socket, kernel: Kernel) -> None:
         super().__init__(listener, place, begun=(kernel, Bootstrap(kernel)))
         self._known: set[Port] = set()
-        self._register(control, lambda _: self._answer(control))
+        self._register(control, lambda _: self._answer_control(control))
 
-    def _answer(self, control: socket.socket) -> None:
+    def _answer_control(self, control: socket.socket) -> None:
         asked = control.recv(_ANSWER_MAX)
         if not asked:
             # Whoever asks is gone.

@@ -470,6 +470,8 @@ _KINDS: dict[int, type[MachError]] = {
 }
 
 
+#: Stands before what a call on messages says when a limit refuses it: its answers have room for a rule only.
+_LIMITS = "limits: "
 #: What a code means for whoever made the call, where the kernel says no more.
 _SENTENCES: dict[int, str] = {
     c.MACH_SEND_INVALID_DEST: "the port is dead, or the task has no right to send to it",
@@ -496,5 +498,7 @@ def error_for(
     code: int, says: str = "", *, call: str = "", task: str = "", name: int | None = None, rule: str = ""
 ) -> MachError:
     """The typed exception of a return code; :class:`InvalidArgument` where no class says more."""
+    if rule.startswith(_LIMITS):
+        rule, says = "limits", rule.removeprefix(_LIMITS)
     kind = _KINDS.get(code & ~c.MACH_MSG_MASK if code & 0xF0000000 == 0x10000000 else code, InvalidArgument)
     return kind(says, code=code, call=call, task=task, name=name, rule=rule)

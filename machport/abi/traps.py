@@ -199,6 +199,11 @@ UPGRADE: Final = Trap(24, "upgrade", "", "old_pid new_pid stall words")
 #: Whether the caller agrees that tasks of its user may have its port.
 ALLOW_TASK_FOR_PID: Final = Trap(47, "allow_task_for_pid", "allowed")
 
+#: Limits of a child task that waits for its process; the words are ``Limits.words``.
+TASK_SET_LIMITS: Final = Trap(22, "task_set_limits", "task words")
+#: The words are the limits and then what is used.
+TASK_GET_LIMITS: Final = Trap(23, "task_get_limits", "task", "words")
+
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")
 TASK_SELF: Final = Trap(28, "mach_task_self", "", "name")

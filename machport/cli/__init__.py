@@ -41,7 +41,7 @@ def _upgrade(socket: Path | None) -> None:
     from machport.client.upgrade import upgrade
 
     try:
-        done = upgrade(socket or socket_path())
+        done = upgrade(socket or socket_path(), chosen=socket is not None)
     except MachError as error:
         raise click.ClickException(error.says) from None
     click.echo(

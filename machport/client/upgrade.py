@@ -27,8 +27,11 @@ class Upgraded(NamedTuple):
     stall_us: int
 
 
-def upgrade(path: Path) -> Upgraded:
+def upgrade(path: Path, *, chosen: bool = False) -> Upgraded:
     """Let a new process, with the program as it is installed now, take the place of the daemon on a socket.
+
+    Args:
+        chosen: the path is not the user's own place, or that of the environment.
 
     Returns when the new one serves.  The daemon's tasks notice nothing but that a call took longer.
 
@@ -37,7 +40,7 @@ def upgrade(path: Path) -> Upgraded:
         MachError: the daemon was not replaced, and goes on; the text says why.
         DaemonLost: the daemon died.
     """
-    control = Control(connect(path, start=False))
+    control = Control(connect(path, start=False, chosen=chosen))
     try:
         answer: t.Buffer = control.greet(Hello("upgrade").pack(), path)
         if not t.number_of(answer):

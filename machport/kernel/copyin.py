@@ -175,7 +175,11 @@ def _copyin_body(
             item = new_item(descriptor, kind_of(descriptor.disposition), [])
             names = memoryview(region).cast("I")
         else:
-            item = new_item(descriptor, 0, [], bytes(region))
+            try:
+                item = new_item(descriptor, 0, [], bytes(region))
+            except MemoryError:
+                clean_message(kernel, message)
+                raise Refusal(c.MACH_SEND_NO_BUFFER, "limits", taken=taken) from None
             names = ()
         message.items.append(item)
         for name in names:

@@ -72,7 +72,7 @@ def mach_msg(
         else:
             waiter.finish(SENT)
     except Refusal as refusal:
-        result = new_result(refusal.code, refusal.rule)
+        result = new_result(refusal.code, refusal.rule if not refusal.says else f"{refusal.rule}: {refusal.says}")
         result.taken = refusal.taken
         waiter.finish(result)
     return waiter

@@ -18,13 +18,14 @@ cdef class Excess:
 
 @cython.final
 cdef class Quota:
-    cdef readonly object holder
+    cdef public object holder
     cdef public int64_t messages
     cdef public int64_t bytes
     cdef public int64_t sending
     cdef public int64_t messages_max
     cdef public int64_t bytes_max
     cdef public int64_t sending_max
+    cdef public int64_t waiters_max
     cdef public object waiting
     cdef readonly list relieved
     cdef public bint is_relieved

@@ -53,9 +53,10 @@ class Quota:
     messages that wait for no room are counted and accepted, too: there are no more of them than rights.
 
     Attributes:
-        holder: the task.
+        holder: the task; None when it has ended.
         messages, bytes: in the queues now; bytes as ``Message.weigh`` has them.
         messages_max, bytes_max: how many there may be before senders wait.
+        waiters_max: calls of the holder that may wait; the driver looks at it.
         sending, sending_max: bytes of messages of the holder's own that wait for room elsewhere.
         waiting: ports with room of their own at which somebody waits for room here: each lets one sender go on when
             it is its turn, so that many senders at one port do not hold up those at another.
@@ -75,6 +76,7 @@ class Quota:
         "relieved",
         "sending",
         "sending_max",
+        "waiters_max",
         "waiting",
     )
 
@@ -86,6 +88,7 @@ class Quota:
         self.messages_max = UNLIMITED
         self.bytes_max = UNLIMITED
         self.sending_max = UNLIMITED
+        self.waiters_max = UNLIMITED
         self.waiting: OrderedDict[Port, None] = OrderedDict()
         self.relieved = relieved
         self.is_relieved = False
@@ -122,6 +125,8 @@ class Quota:
 
     def note(self, what: str, limit: int, use: int, port: Port | None = None) -> None:
         """A limit was met, of which the driver is to hear."""
+        if self.holder is None:
+            return
         excess = self.noted.get(what)
         if excess is None:
             excess = self.noted[what] = Excess(self.holder, what, limit, use, port)

@@ -33,7 +33,7 @@ cdef class _Restoring:
     @cython.locals(entry=Entry, pset=PortSet, port=Port)
     cdef object _restore_set(self, Space space, object row)
     cdef object _restore_port(self, object number, Port port, object row)
-    cdef object _restore_rare(self, Port port, object row)
+    cdef object _restore_rare(self, object number, Port port, object row)
     @cython.locals(message=Message)
     cdef object _restore_waiting(self, Port port, object row)
     cdef object _restore_object(self, Port port, object number)

@@ -20,6 +20,7 @@ from machport.kernel.port import (
     LABEL_MAX,
     Port,
     PortSet,
+    Quota,
     Request,
     RequestTable,
     SlottedRequestTable,
@@ -36,6 +37,7 @@ from machport.kernel.rows import (
     GUARDED,
     KERNELS,
     NO_PORT,
+    NO_TASK,
     RETURNED,
     STRICT,
     UNRECEIVED,
@@ -122,6 +124,8 @@ class _Restoring:
         self.ports: list[Port] = []
         self.waiters: list[Waiter | None] = []
         self.tokens: list[tuple[int, ...]] = []
+        #: Ports on their way, and the tasks with which they count, by number.
+        self.charged: dict[int, int] = {}
         #: Of each port, whether it is known where its receive right is.
         self.held = bytearray()
         #: The entry of requests whose entry is not known yet, and of those that have outlived theirs (D7).
@@ -146,6 +150,7 @@ class _Restoring:
             self._restore_waiting(port, row)
         for task, row in zip(restored.tasks, task_rows, strict=True):
             self._restore_space(task.space, row)
+        self._restore_charges(restored.tasks)
         for waiter in self.waiters:
             _require(waiter is not None and waiter.line is not None, "a call waits nowhere")
             assert waiter is not None
@@ -175,7 +180,7 @@ class _Restoring:
     # Tasks and spaces
 
     def _restore_task(self, row: State, waiter_rows: list[State]) -> Task:
-        label, number, tokens, port, special, registered, waiters, active, limit, names, _, _ = _row(row, 12)
+        label, number, tokens, port, special, registered, waiters, active, limit, quota, names, _, _ = _row(row, 13)
         task = Task(
             _number(number, self.kernel.tasks_made),
             _text(label),
@@ -184,6 +189,7 @@ class _Restoring:
             _restore_names(names),
         )
         task.space.active = _flag(active)
+        self._restore_quota(task, quota)
         task.port = self._real(port)
         _require(task.port.kobject is None, "two tasks have one port")
         task.port.kobject = task
@@ -199,6 +205,27 @@ class _Restoring:
             self.waiters[index] = waiter
             task.waiters[waiter] = None
         return task
+
+    def _restore_quota(self, task: Task, row: State) -> None:
+        if row is None:
+            return
+        quota = task.space.quota = Quota(task, self.kernel.relieved, self.kernel.exceeded)
+        messages, size, sending, waiters = _row(row, 4)
+        quota.messages_max = _number(messages, _MOST)
+        quota.bytes_max = _number(size, _MOST)
+        quota.sending_max = _number(sending, _MOST)
+        quota.waiters_max = _number(waiters, _MOST)
+
+    def _restore_charges(self, tasks: list[Task]) -> None:
+        """Every queue counts with its holder; only when all do is it known who waits for room."""
+        for number, port in enumerate(self.ports):
+            if port.receiver is not None:
+                port.charge_to(port.receiver.quota)
+            elif number in self.charged:
+                port.charge_to(tasks[_number(self.charged[number], len(tasks) - 1)].space.quota)
+        for quota in self.kernel.relieved:
+            quota.is_relieved = False
+        self.kernel.relieved.clear()
 
     def _restore_waiter(self, task: Task, row: State) -> Waiter:
         option, rcv_limit, rcv_name, timeout_ms = _row(row, 4)
@@ -307,11 +334,11 @@ class _Restoring:
         port.mscount = _number(mscount, _U32)
         port.seqno = _number(seqno, _U32)
         if rare is not None:
-            self._restore_rare(port, rare)
+            self._restore_rare(number, port, rare)
         self._check_owner(number, port, flags)
 
-    def _restore_rare(self, port: Port, row: State) -> None:
-        qlimit, context, label, kobject, last_holder, lost_with, ns_request, pd_request, *_ = _row(row, 11)
+    def _restore_rare(self, number: int, port: Port, row: State) -> None:
+        qlimit, context, label, kobject, last_holder, lost_with, ns_request, pd_request, *_, holder = _row(row, 12)
         port.qlimit = _number(qlimit, _U32)
         port.context = _number(context, _U64)
         port.label = _text(label)
@@ -322,11 +349,13 @@ class _Restoring:
         port.pd_request = self._port(pd_request)
         if kobject is not None:
             self._restore_object(port, _number(kobject, _MOST))
+        if holder != NO_TASK:
+            self.charged[number] = holder
 
     def _restore_waiting(self, port: Port, row: State) -> None:
         """What waits at a port: messages, requests, calls."""
         *_, queue, rare = row
-        requests, senders, receivers = (None, None, None) if rare is None else rare[8:]
+        requests, senders, receivers = (None, None, None) if rare is None else rare[8:11]
         if not port.active:
             _require(queue is None and requests is None and senders is None and receivers is None, "a dead port in use")
             return

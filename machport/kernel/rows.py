@@ -15,10 +15,18 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
     "Kernel": (
         "dialect name_limit tasks tasks_made",
         "",
-        "typed_messages calls_are_messages space ending garbage woken changed released",
+        "typed_messages calls_are_messages space ending garbage woken changed released"
+        " slice unfinished relieved possible exceeded",
     ),
     "Task": ("label number tokens port special registered space waiters", "", ""),
-    "Space": ("", "active limit entries names", "task by_port"),
+    "Space": ("", "active limit quota entries names", "task by_port"),
+    "Quota": (
+        "messages_max bytes_max sending_max waiters_max",
+        "",
+        "holder messages bytes sending waiting relieved is_relieved exceeded noted",
+    ),
+    "Excess": ("", "", "count holder limit port use what"),
+    "Termination": ("", "", "names task"),
     "GenerationNames": ("", "generations free", ""),
     "FreshNames": ("", "last", ""),
     "Entry": ("", "name type urefs port request died pset", ""),
@@ -26,9 +34,9 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
     "Ticket": ("", "", "port"),
     "Port": (
         "active guarded strict unreceived srights sorights mscount qlimit seqno context label kobject last_holder"
-        " lost_with ns_request pd_request first requests senders receivers",
+        " lost_with ns_request pd_request first requests senders receivers quota",
         "",
-        "receiver name destination last msgcount pset ticket",
+        "receiver name destination last msgcount bytes pset ticket",
     ),
     "RequestTable": ("", "slots next armed", ""),
     "SlottedRequestTable": ("", "size free", ""),
@@ -36,7 +44,7 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
     "Message": (
         "remote_type local local_type id inline items voucher tokens circular asks returned seqno",
         "",
-        "remote next",
+        "remote next weight",
     ),
     "Item": ("descriptor type ports memory", "", ""),
     "Waiter": (
@@ -51,6 +59,8 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
 #: In the place of a port's number: no port, and ``port.DEAD``.
 NO_PORT: Final = -1
 DEAD_PORT: Final = -2
+#: In the place of a task's number: none.
+NO_TASK: Final = -1
 #: Flags of a port.
 ACTIVE: Final = 1
 GUARDED: Final = 2

@@ -8,7 +8,7 @@ from typing import Any
 from machport.abi import constants as c
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Item, Message
-from machport.kernel.port import DEAD, Port, PortSet, RequestTable, SlottedRequestTable
+from machport.kernel.port import DEAD, Port, PortSet, Quota, RequestTable, SlottedRequestTable
 from machport.kernel.rows import (
     ACTIVE,
     ASKS,
@@ -19,6 +19,7 @@ from machport.kernel.rows import (
     GUARDED,
     KERNELS,
     NO_PORT,
+    NO_TASK,
     RETURNED,
     STRICT,
     UNRECEIVED,
@@ -88,8 +89,10 @@ class _Saving:
 
     def save(self, waiters: Sequence[Waiter], results: Sequence[Result], tasks: Sequence[Task]) -> Saved:
         kernel = self.kernel
-        if kernel.garbage or kernel.woken.first is not None or kernel.changed or kernel.released or kernel.ending:
+        if kernel.garbage or kernel.woken.first is not None or kernel.changed or kernel.released:
             raise SnapshotError("the kernel has work under way; collect its waiters and take what it released first")
+        if kernel.ending or kernel.unfinished:
+            raise SnapshotError("something is ending; carry on with that until it has ended")
         for task in (*tasks, *kernel.tasks):
             self.tasks.setdefault(task, len(self.tasks))
         for waiter in waiters:
@@ -159,6 +162,7 @@ class _Saving:
             [self.waiters.setdefault(waiter, len(self.waiters)) for waiter in task.waiters],
             space.active,
             space.limit,
+            _save_quota(space.quota),
             self._save_names(space.names),
             entries,
             sets,
@@ -212,6 +216,7 @@ class _Saving:
 
     def _save_rare(self, port: Port) -> State:
         """What most ports of a million have not."""
+        holder = self._last_holder(port)
         if (
             port.qlimit == c.MACH_PORT_QLIMIT_DEFAULT
             and not port.context
@@ -224,6 +229,7 @@ class _Saving:
             and port.requests is None
             and port.senders is None
             and port.receivers is None
+            and holder == NO_TASK
         ):
             return None
         return [
@@ -238,7 +244,15 @@ class _Saving:
             None if port.requests is None else self._save_requests(port.requests),
             self._save_senders(port.senders),
             self._save_line(port.receivers),
+            holder,
         ]
+
+    def _last_holder(self, port: Port) -> int:
+        """The number of the task with which a port on its way counts."""
+        if not port.active or port.receiver is not None or port.quota is None:
+            return NO_TASK
+        holder: Any = port.quota.holder
+        return self.tasks.get(holder, NO_TASK)
 
     def _save_queue(self, message: Message | None) -> State:
         if message is None:
@@ -340,3 +354,9 @@ class _Saving:
             None if result.received is None else self._save_message(result.received, True),
             self._port(result.port),
         ]
+
+
+def _save_quota(quota: Quota | None) -> State:
+    if quota is None:
+        return None
+    return [quota.messages_max, quota.bytes_max, quota.sending_max, quota.waiters_max]

@@ -22,7 +22,7 @@ from machport.kernel.release cimport (
     take_requests,
 )
 from machport.kernel.rights cimport copyin, copyout, has_right_for, is_nameless
-from machport.kernel.space cimport Entry
+from machport.kernel.space cimport Entry, FreshNames, Space
 from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Waiter
 
@@ -30,6 +30,7 @@ from machport.kernel.waiter cimport Waiter
 cpdef task_terminate(Kernel kernel, Task task)
 @cython.locals(waiter=Waiter, port=Port)
 cpdef begin_termination(Kernel kernel, Task task)
+@cython.locals(space=Space)
 cpdef end_termination(Kernel kernel, Task task)
 @cython.locals(entry=Entry)
 cpdef destroy_name(Kernel kernel, Task task, int64_t name)

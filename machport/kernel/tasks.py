@@ -26,7 +26,7 @@ from machport.kernel.release import (
     take_requests,
 )
 from machport.kernel.rights import copyin, copyout, has_right_for, is_nameless
-from machport.kernel.space import NamePicker
+from machport.kernel.space import FreshNames, NamePicker
 from machport.kernel.task import Task
 
 #: Steps that one end makes before another has its turn.
@@ -96,12 +96,19 @@ def begin_termination(kernel: Kernel, task: Task) -> None:
 
 
 def end_termination(kernel: Kernel, task: Task) -> None:
-    """The task's own port dies, the last of what it had."""
+    """The dead task has no rights any more; its own port dies.
+
+    Nothing of it refers to itself then, or has room for what is gone: whoever counts references lets all of it go.
+    """
     destroy_port(kernel, task.port)
-    # They know each other; whoever counts references would keep them all for ever.
     task.port.kobject = None
-    task.space.task = None
-    task.space.quota = None
+    space = task.space
+    space.entries.clear()
+    space.by_port.clear()
+    space.names = FreshNames()
+    space.task = None
+    if space.quota is not None:
+        space.quota.holder = None
 
 
 def destroy_name(kernel: Kernel, task: Task, name: int) -> None:

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from machport.abi.errors import DaemonUnavailable
+from machport.abi.errors import DaemonUnavailable, InvalidArgument
 from machport.carrier.endpoint import VARIABLE, socket_path
+from machport.server.configuration import default_path, read
 from machport.server.daemon import Daemon
 from machport.server.lock import Place, leave, listen, name
 from machport.server.settings import Settings
+from machport.server.steady_log import SteadyHandler
 from machport.server.supervisor import tell_ready
 from machport.server.takeover import Interrupted, take_over
 from machport.server.task_ports import CREATOR, POLICIES
@@ -39,14 +41,20 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--detach", action="store_true", help="return as soon as the daemon listens")
     parser.add_argument("--ready", action="store_true", help="print one line when the daemon listens")
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"limits, as TOML; {default_path()} otherwise")
     parser.add_argument("--verbose", action="store_true", help="log every task that begins or ends")
     parser.add_argument("--take-over", type=int, metavar="FD", help=argparse.SUPPRESS)
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
-    settings = Settings(options.idle_exit, options.task_for_pid)
+    try:
+        settings = Settings(options.idle_exit, options.task_for_pid, read(options.config))
+    except InvalidArgument as error:
+        print(f"machport daemon: {error.says}", file=sys.stderr)
+        return 1
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING,
         format="%(asctime)s %(name)s %(message)s",
+        handlers=[SteadyHandler()],
     )
     try:
         if options.take_over is not None:

@@ -26,9 +26,13 @@ _MOVED: Final = (c.MACH_MSG_TYPE_MOVE_RECEIVE, c.MACH_MSG_TYPE_MOVE_SEND)
 
 
 class Bootstrap:
-    """Names of services, and the task that holds send rights to them."""
+    """Names of services, and the task that holds send rights to them.
 
-    def __init__(self, kernel: Kernel) -> None:
+    ``names_max`` is how many there may be.
+    """
+
+    def __init__(self, kernel: Kernel, names_max: int = 65536) -> None:
+        self.names_max = names_max
         self.kernel = kernel
         self.task = tasks.create_task(kernel, "bootstrap")
         self.service = ports.mach_port_allocate(kernel, self.task, c.MACH_PORT_RIGHT_RECEIVE)
@@ -108,6 +112,7 @@ class Bootstrap:
     def _check_in(self, name: str) -> Descriptor:
         if name in self.names:
             raise Refusal(c.BOOTSTRAP_SERVICE_ACTIVE, "bootstrap_check_in")
+        self._check_room("bootstrap_check_in")
         port = ports.mach_port_construct(self.kernel, self.task, c.MPO_INSERT_SEND_RIGHT, 0, 0)
         self._remember(name, port)
         return layout.port_descriptor(port, c.MACH_MSG_TYPE_MOVE_RECEIVE)
@@ -117,7 +122,12 @@ class Bootstrap:
             raise Refusal(c.KERN_INVALID_CAPABILITY, "bootstrap_register")
         if name in self.names:
             raise Refusal(c.BOOTSTRAP_NAME_IN_USE, "bootstrap_register")
+        self._check_room("bootstrap_register")
         self._remember(name, rights[0][0])
+
+    def _check_room(self, call: str) -> None:
+        if len(self.names) >= self.names_max:
+            raise Refusal(c.BOOTSTRAP_NO_MEMORY, call, f"there are {self.names_max} services, as many as there may be")
 
     def _remember(self, name: str, port: int) -> None:
         previous = requests.mach_port_request_notification(

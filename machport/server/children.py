@@ -54,6 +54,7 @@ class Children:
         watch: call back when a descriptor is readable; False if it cannot be watched.
         unwatch: stop that, and close it.
         new_ticket: TICKET_SIZE bytes that nobody can guess.
+        made: called with each task that was made, and its maker.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class Children:
         watch: Callable[[int, Callable[[int], object]], bool],
         unwatch: Callable[[int], None],
         new_ticket: Callable[[], bytes] = lambda: os.urandom(hello.TICKET_SIZE),
+        made: Callable[[Task, Task], object] = lambda task, maker: None,
     ) -> None:
         self._kernel = kernel
         self._new_number = new_ticket
         self._obituaries = obituaries
         self._watch = watch
         self._unwatch = unwatch
+        self._made = made
         self._children: dict[Task, Child] = {}
         #: In the order in which they were made, in which they end.
         self._made_by: dict[Task, dict[Task, None]] = {}
@@ -81,6 +84,15 @@ class Children:
         child = tasks.create_task(self._kernel, f"{parent.label}/child", maker.tokens)
         self._enter(child, maker)
         return Answer(t.TASK_CREATE.pack_answer((tasks.copy_to(self._kernel, maker, child.port),)))
+
+    def count_of(self, maker: Task) -> int:
+        """How many tasks and rights of a maker are on their way."""
+        return len(self._made_by.get(maker, ()))
+
+    def is_made_by(self, task: Task, maker: Task) -> bool:
+        """Whether a task is one of a maker's that waits for its process."""
+        child = self._children.get(task)
+        return child is not None and child.maker is maker
 
     def ticket(self, maker: Task, name: int) -> Answer:
         """A new ticket for a child of the maker's; the one before is void."""
@@ -148,6 +160,7 @@ class Children:
     def _enter(self, task: Task, maker: Task) -> Child:
         child = self._children[task] = Child(maker)
         self._made_by.setdefault(maker, {})[task] = None
+        self._made(task, maker)
         return child
 
     def _new_ticket(self, task: Task, child: Child) -> list[int]:

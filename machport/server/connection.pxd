@@ -39,6 +39,7 @@ cdef class Channel:
     cdef public Batch batch
     cdef public Waiter many
     cdef public int64_t left
+    cdef public int64_t memory
     cdef public object deadline
     cdef public bint by_ring
     cdef public object outbox

@@ -67,6 +67,7 @@ class Channel:
         reset: the other side closed its socket with something unread in it, or says that it could not read it.
         peer: who connected, for the channel that a connection begins with: who speaks by its socket must be that
             process, or of its user, or root.
+        memory: bytes of its rings, which count with its task.
         is_busy: the daemon looks at the rings; ``looked_at`` is when it last found a trap there, in nanoseconds.
     """
 
@@ -87,6 +88,7 @@ class Channel:
         "left",
         "looked_at",
         "many",
+        "memory",
         "outbox",
         "peer",
         "reset",
@@ -112,6 +114,7 @@ class Channel:
         self.batch: Batch | None = None
         self.many: Waiter | None = None
         self.left = 0
+        self.memory = 0
         self.deadline: float | None = None
         self.by_ring = False
         self.outbox: deque[Answer] = deque()

@@ -31,13 +31,14 @@ from machport.peer.attestation import Peer, attest
 from machport.peer.death import LET_GO
 from machport.peer.liveness import is_dead, number_in_proc
 from machport.server.access import check_oversight
+from machport.server.admission import Admission
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
 from machport.server.connection import Channel, Client
 from machport.server.deaths import Deaths
 from machport.server.describing import describe
-from machport.server.dispatch import Answer, OpenFile
+from machport.server.dispatch import Answer, OpenFile, dispatch
 from machport.server.door import Door
 from machport.server.handover import (
     resume_channel,
@@ -47,9 +48,11 @@ from machport.server.handover import (
     save_client,
     save_peer,
 )
+from machport.server.limits import Limiter
 from machport.server.lock import Place
 from machport.server.obituaries import Obituaries
 from machport.server.settings import Settings
+from machport.server.shortage import Shortage
 from machport.server.snapshot import Part, Restoring, Saving, State, unpack
 from machport.server.task_ports import TaskPorts
 from machport.server.traps import OwnCall, Traps
@@ -63,6 +66,13 @@ _HIGHEST_LIMIT: Final = Path("/proc/sys/fs/nr_open")
 _USUAL_HARD_LIMIT: Final = 4096
 #: Descriptors that connections and files of clients may not use up: for long messages and answers on their way.
 _DESCRIPTOR_RESERVE: Final = 64
+#: Entries, messages and the like that end in one go; an end with more of them is made in moments of so many seconds,
+#: and in so many steps between two looks at the clock, while others are served.
+_AT_ONCE: Final = 256
+_MOMENT: Final = 0.0001
+_STEPS: Final = 8
+#: Sockets and the like that are looked at before rings are again.
+_EVENTS: Final = 8
 #: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
 _LONGEST_SLEEP: Final = 3600.0
 #: Packets of a dead process that are still carried out.
@@ -100,8 +110,9 @@ class Daemon:
     ) -> None:
         if begun is None:
             kernel = Kernel()
-            begun = kernel, Bootstrap(kernel)
+            begun = kernel, Bootstrap(kernel, settings.configuration.daemon.services)
         self.kernel, self.bootstrap = begun
+        self.kernel.slice = _AT_ONCE
         self.place = place
         self._settings = settings
         self.is_replaced = False
@@ -110,8 +121,6 @@ class Daemon:
         self._idle_since: float | None = time.monotonic()
         self._running = True
         self._clients: dict[Task, Client] = {}
-        #: Who has connected, and not said hello.
-        self._strangers: dict[Channel, Peer] = {}
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
         self._register(listener, lambda _: self._accept())
@@ -121,8 +130,17 @@ class Daemon:
         self.traps = Traps(self.kernel, self.bootstrap, self._own_calls(), self._wait_writable, self._released)
         limit = _raise_descriptor_limit()
         self.traps.descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
+        self._limiter = Limiter(self.kernel, settings.configuration, self.traps.descriptor_limit)
+        self._admission = Admission(settings.configuration.daemon, self.traps.descriptor_limit)
+        self._shortage = Shortage(settings.configuration.daemon.memory, self._limiter.accounts)
         self._obituaries = Obituaries(self._await_hang_up, self._unregister, limit)
-        self._children = Children(self.kernel, self._obituaries, self._register, self._let_go)
+        self._children = Children(
+            self.kernel,
+            self._obituaries,
+            self._register,
+            self._let_go,
+            made=lambda task, maker: self._limiter.begin(task, task.label, maker),
+        )
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._upgrades = Upgrades(arguments, self._register, self._unregister, self.save, self._answer)
         self._is_upgrade_asked = False
@@ -131,24 +149,48 @@ class Daemon:
             "children": self._children,
             "deaths": self._deaths,
             "obituaries": self._obituaries,
+            # After the children, for which accounts are made.
+            "limits": self._limiter,
         }
 
     def run(self) -> None:
         """Serve until ``stop``, until another process has taken over, or until nobody was there for ``idle_exit``."""
         while self._running and not self.is_replaced:
-            busy = self.traps.look()
+            try:
+                self._go_round()
+            except MemoryError:
+                # Whoever asked for too much is cut off where that is known; nobody else may pay for it.
+                _log.error("the daemon has no memory left for something that it had to do")
+
+    def _go_round(self) -> None:
+        busy = self.traps.look()
+        self._settle()
+        busy |= self._carry_on()
+        ready = self._epoll.poll(0 if busy else self._time_to_sleep(), _EVENTS)
+        for descriptor, events, callback in [(fd, events, self._callbacks[fd]) for fd, events in ready]:
+            # What one event ends may have been ready, too, and its number be used again.
+            if self._callbacks.get(descriptor) is callback:
+                callback(events)
+                self._settle()
+        self.traps.expire()
+        self._settle()
+        if self._idle_since is not None and self._settings.idle_exit is not None:
+            self._running &= time.monotonic() < self._idle_since + self._settings.idle_exit
+        self._turn_away(self._admission.overdue())
+        self._shortage.look()
+        if self.kernel.exceeded:
+            self._limiter.report()
+        self._look_for_upgrade()
+
+    def _carry_on(self) -> bool:
+        """Go on for a moment with ends that were too much for one go; whether there is more of them."""
+        if not self.kernel.unfinished:
+            return False
+        end = time.monotonic() + _MOMENT
+        while self.kernel.unfinished and time.monotonic() < end:
+            tasks.carry_on(self.kernel, _STEPS)
             self._settle()
-            ready = self._epoll.poll(0 if busy else self._time_to_sleep())
-            for descriptor, events, callback in [(fd, events, self._callbacks[fd]) for fd, events in ready]:
-                # What one event ends may have been ready, too, and its number be used again.
-                if self._callbacks.get(descriptor) is callback:
-                    callback(events)
-                    self._settle()
-            self.traps.expire()
-            self._settle()
-            if self._idle_since is not None and self._settings.idle_exit is not None:
-                self._running &= time.monotonic() < self._idle_since + self._settings.idle_exit
-            self._look_for_upgrade()
+        return bool(self.kernel.unfinished)
 
     def _register(self, file: socket.socket | int, callback: Callback, events: int = _READ) -> bool:
         descriptor = file if isinstance(file, int) else file.fileno()
@@ -202,7 +244,7 @@ class Daemon:
                 channel.shut()
         for client in clients:
             self._end(client, "the daemon stops", drain=False)
-        for channel, peer in self._strangers.items():
+        for channel, peer in self._admission.silent.items():
             self._forget(channel)
             os.close(peer.pidfd)
         self._deaths.close()
@@ -219,6 +261,8 @@ class Daemon:
             ends.append(self._idle_since + self._settings.idle_exit)
         if self._upgrades.deadline is not None:
             ends.append(self._upgrades.deadline)
+        if (silent := self._admission.next()) is not None:
+            ends.append(silent)
         return min(max(0.0, min(ends) - time.monotonic()), _LONGEST_SLEEP) if ends else None
 
     # Connections
@@ -243,8 +287,17 @@ class Daemon:
             os.close(peer.pidfd)
             channel.close()
             return
-        self._strangers[channel] = peer
         self._idle_since = None
+        self._turn_away(self._admission.come(channel, peer))
+
+    def _turn_away(self, silent: list[tuple[Channel, Peer]]) -> None:
+        """End connections that have not said hello."""
+        for channel, peer in silent:
+            _log.warning("a connection of process %d was ended: it has not said hello", peer.pid)
+            self._forget(channel)
+            os.close(peer.pidfd)
+        if silent:
+            self._check_idle()
 
     def _refuse_one(self) -> None:
         """Out of descriptors: use the spare one to turn the next connection away, so that it does not hang."""
@@ -277,8 +330,8 @@ class Daemon:
         except BlockingIOError:
             return
         except (ProtocolError, Refusal) as error:
-            del self._strangers[channel]
             _log.warning("process %d was cut off: %s", peer.pid, error)
+            self._admission.leave(channel)
             if isinstance(error, Refusal):
                 with contextlib.suppress(OSError):
                     channel.answer(Answer(t.pack_refusal(error.code, error.rule, error.says)))
@@ -286,10 +339,12 @@ class Daemon:
             os.close(peer.pidfd)
             self._check_idle()
             return
-        del self._strangers[channel]
+        self._admission.leave(channel)
+        self._limiter.join(task, greeting.label, peer.pid)
         client = Client(peer, task, channel, was_made=bool(greeting.ticket))
         if not self._register(peer.pidfd, lambda _: self._end(client, _DIED)):
             tasks.task_terminate(self.kernel, task)
+            self._admission.dismiss(peer)
             self._forget(channel)
             os.close(peer.pidfd)
             self._check_idle()
@@ -306,11 +361,16 @@ class Daemon:
             raise Refusal(
                 c.MIG_BAD_ID, "hello", f"the daemon speaks version {hello.VERSION} and the task {greeting.version}"
             )
+        self._admission.admit(peer)
         if not greeting.ticket:
             return tasks.create_task(
                 self.kernel, f"{greeting.label}[{peer.pid}]", peer.tokens, bootstrap=self.bootstrap.port
             )
-        task = self._children.claim(greeting.ticket)
+        try:
+            task = self._children.claim(greeting.ticket)
+        except Refusal:
+            self._admission.dismiss(peer)
+            raise
         task.tokens = peer.tokens
         task.label = f"{greeting.label}[{peer.pid}]"
         return task
@@ -339,6 +399,7 @@ class Daemon:
         if client.task.active:
             tasks.task_terminate(self.kernel, client.task)
         self._children.end_all_of(client.task)
+        self._admission.dismiss(client.peer)
         self._check_idle()
 
     def _lay_to_rest(self, client: Client) -> None:
@@ -361,6 +422,10 @@ class Daemon:
         client = channel.client
         assert client is not None
         client.channels.discard(channel)
+        if channel is not client.control and (account := self._limiter.of(client.task)) is not None:
+            account.threads -= 1
+            account.descriptors -= 1
+            account.memory -= channel.memory
         self.traps.forget(channel)
         for result in channel.unread():
             take_back(self.kernel, client.task, result)
@@ -443,6 +508,9 @@ class Daemon:
             t.UPGRADE.number: self._upgrade,
             t.TASK_FOR_PID.number: self._task_ports.task_for_pid,
             t.ALLOW_TASK_FOR_PID.number: self._task_ports.allow,
+            t.FILEPORT_MAKEPORT.number: self._make_fileport,
+            t.TASK_SET_LIMITS.number: self._set_limits,
+            t.TASK_GET_LIMITS.number: self._get_limits,
         }
 
     def _ticket(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
@@ -452,11 +520,46 @@ class Daemon:
         return self._children.watch(_client_of(channel).task, t.WATCH.unpack(payload)[0][0], descriptors)
 
     def _task_create(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        return self._children.create(_client_of(channel).task, t.TASK_CREATE.unpack(payload)[0][0])
+        maker = self._check_children(channel)
+        return self._children.create(maker, t.TASK_CREATE.unpack(payload)[0][0])
+
+    def _check_children(self, channel: Channel) -> Task:
+        maker = _client_of(channel).task
+        if (account := self._limiter.of(maker)) is not None:
+            account.children = self._children.count_of(maker)
+            self._limiter.check(maker, "children")
+        return maker
+
+    def _make_fileport(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        task = _client_of(channel).task
+        tasks.check_alive(task)
+        account = self._limiter.check(task, "descriptors")
+        answer = dispatch(self.kernel, task, payload, descriptors)
+        account.descriptors += answer.keeps_descriptors
+        return answer
+
+    def _set_limits(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        (name,), words = t.TASK_SET_LIMITS.unpack(payload)
+        maker = _client_of(channel).task
+        child = tasks.resolve_task(maker, name)
+        if not self._children.is_made_by(child, maker):
+            raise Refusal(c.KERN_NO_ACCESS, "limits", "they are set by who made a task, and before its process joins")
+        return self._limiter.set_limits(child, maker, words)
+
+    def _get_limits(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        (name,), _ = t.TASK_GET_LIMITS.unpack(payload)
+        caller = _client_of(channel).task
+        task = tasks.resolve_task(caller, name)
+        tasks.check_alive(task)
+        if task is not caller and not self._children.is_made_by(task, caller):
+            raise Refusal(c.KERN_NO_ACCESS, "limits", "a task asks for its own")
+        if (account := self._limiter.of(task)) is not None:
+            account.children = self._children.count_of(task)
+        return self._limiter.get_limits(task)
 
     def _deposit(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         (name, disposition), _ = t.DEPOSIT.unpack(payload)
-        return self._children.deposit(_client_of(channel).task, name, disposition)
+        return self._children.deposit(self._check_children(channel), name, disposition)
 
     def _claim(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         return self._children.claim_right(_client_of(channel).task, _ticket_in(t.CLAIM, payload))
@@ -481,6 +584,10 @@ class Daemon:
         client = _client_of(channel)
         if channel is not client.control:
             raise ProtocolError("a channel for a thread is asked for where the connection began")
+        tasks.check_alive(client.task)
+        self._limiter.check(client.task, "descriptors")
+        self._limiter.check(client.task, "memory", 2 * rings.NARROW)
+        account = self._limiter.check(client.task, "threads")
         with contextlib.ExitStack() as undo:
             try:
                 pair = rings.create(rings.NARROW)
@@ -497,6 +604,10 @@ class Daemon:
                 raise Refusal(c.KERN_RESOURCE_SHORTAGE, "thread", "the daemon has no descriptor for another thread")
             undo.pop_all()
         client.add(channel)
+        channel.memory = 2 * rings.NARROW
+        account.threads += 1
+        account.descriptors += 1
+        account.memory += channel.memory
         pair.daemon_bell.arm()
         return Answer(t.THREAD.pack_answer(), descriptors=[theirs.detach(), memory], gives_descriptors=True)
 
@@ -504,10 +615,14 @@ class Daemon:
         """Wider rings for a thread, which are used from the next trap on."""
         if not channel.by_ring:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "widen", "wider rings are asked for by a ring")
+        tasks.check_alive(_client_of(channel).task)
+        account = self._limiter.check(_client_of(channel).task, "memory", 2 * rings.WIDE)
         try:
             pair = rings.create(rings.WIDE)
         except LimitReached as error:
             raise Refusal(c.KERN_RESOURCE_SHORTAGE, "widen", str(error)) from None
+        account.memory += 2 * rings.WIDE
+        channel.memory += 2 * rings.WIDE
         return Answer(t.WIDEN.pack_answer(), descriptors=[pair.descriptor], rings=pair)
 
     def _upgrade(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
@@ -524,6 +639,10 @@ class Daemon:
             self._upgrades.ask()
         self._upgrades.check_time()
         if self._upgrades.is_due:
+            while self.kernel.unfinished:
+                # What is under way cannot be handed over.
+                tasks.carry_on(self.kernel, _AT_ONCE)
+                self._settle()
             self.is_replaced = self._upgrades.replace(lambda: self._running)
 
     def _answer(self, channel: Channel, answer: Answer) -> None:
@@ -541,7 +660,8 @@ class Daemon:
             "bootstrap": self.bootstrap.state(saving),
             "clients": [save_client(client, saving) for client in self._clients.values()],
             "strangers": [
-                [save_channel(channel, saving), save_peer(peer, saving)] for channel, peer in self._strangers.items()
+                [save_channel(channel, saving), save_peer(peer, saving)]
+                for channel, peer in self._admission.silent.items()
             ],
             "parts": {name: part.state(saving) for name, part in self._parts.items()},
         }
@@ -582,6 +702,7 @@ class Daemon:
         for saved in state["clients"]:
             client = resume_client(saved, self._closer, restoring)
             self._clients[client.task] = client
+            self._admission.count(client.peer)
             self._watch_client(client)
         for saved, saved_peer in state["strangers"]:
             channel = resume_channel(saved, self._closer, restoring)
@@ -590,6 +711,11 @@ class Daemon:
             if name not in self._parts:
                 raise ProtocolError(f"there is a part {name}, which this program does not have")
             self._parts[name].resume(saved, restoring)
+        for client in self._clients.values():
+            account = self._limiter.of(client.task)
+            if account is None:
+                raise ProtocolError(f"task {client.task.label} has no limits")
+            account.memory = sum(channel.memory for channel in client.channels)
 
     def _watch_client(self, client: Client) -> None:
         self._must_register(client.peer.pidfd, lambda _: self._end(client, _DIED))
@@ -601,7 +727,8 @@ class Daemon:
         self._must_register(channel.sock, lambda events: self._serve(channel, events))
 
     def _watch_stranger(self, channel: Channel, peer: Peer) -> None:
-        self._strangers[channel] = channel.peer = peer
+        channel.peer = peer
+        self._admission.come(channel, peer)
         self._must_register(channel.sock, lambda _: self._greet(channel, peer))
 
     def _must_register(self, file: socket.socket | int, callback: Callback) -> None:
@@ -639,8 +766,11 @@ class Daemon:
         """Nobody has a right any more to what the kernel held for us."""
         if isinstance(released, OpenFile):
             self._closer.close([released.descriptor])
+            if released.holder is not None and (account := self._limiter.of(released.holder)) is not None:
+                account.descriptors -= 1
         elif isinstance(released, Task):
             self._children.forget(released)
+            self._limiter.end(released)
             self._obituaries.record(released, self._pid_of(released), "was terminated")
 
 

@@ -86,12 +86,16 @@ def new_answer(parts: tuple[bytes | memoryview, ...]) -> Answer:
 
 
 class OpenFile:
-    """The kernel object behind a fileport: a descriptor that the daemon holds until no right is left."""
+    """The kernel object behind a fileport: a descriptor that the daemon holds until no right is left.
 
-    __slots__ = ("descriptor",)
+    ``holder`` is the task that made it, with which it counts; None if that has ended.
+    """
 
-    def __init__(self, descriptor: int) -> None:
+    __slots__ = ("descriptor", "holder")
+
+    def __init__(self, descriptor: int, holder: Task | None) -> None:
         self.descriptor = descriptor
+        self.holder = holder
 
 
 def _reply_port(kernel: Kernel, caller: Task, descriptors: Sequence[int]) -> int:
@@ -105,7 +109,7 @@ def _task_self(kernel: Kernel, caller: Task, descriptors: Sequence[int]) -> int:
 def _fileport_makeport(kernel: Kernel, caller: Task, descriptors: Sequence[int]) -> Answer:
     if len(descriptors) != 1:
         raise Refusal(c.KERN_INVALID_ARGUMENT, "fileport_makeport", "one descriptor must come with the call")
-    name = tasks.make_object(kernel, caller, OpenFile(descriptors[0]))
+    name = tasks.make_object(kernel, caller, OpenFile(descriptors[0], caller))
     return Answer(t.FILEPORT_MAKEPORT.pack_answer((name,)), keeps_descriptors=True)
 
 

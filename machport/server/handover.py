@@ -90,6 +90,7 @@ def save_channel(channel: Channel, saving: Saving) -> State:
         "outbox": [save_answer(answer, saving) for answer in channel.outbox],
         "delivered": [[number, saving.result(result)] for number, result in _delivered(channel)],
         "reset": channel.reset,
+        "memory": channel.memory,
     }
 
 
@@ -102,6 +103,7 @@ def resume_channel(state: State, closer: Closer, restoring: Restoring, task: Tas
     channel.left = state["left"]
     channel.by_ring = state["by_ring"]
     channel.reset = state["reset"]
+    channel.memory = state["memory"]
     channel.delivered = [(number, restoring.result(result)) for number, result in state["delivered"]]
     channel.outbox.extend(resume_answer(answer, restoring) for answer in state["outbox"])
     if state["waiter"] is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from machport.server.configuration import Configuration
 from machport.server.task_ports import CREATOR
 
 
@@ -14,7 +15,9 @@ class Settings:
     Attributes:
         idle_exit: seconds without any client after which ``Daemon.run`` returns; None for never.
         task_for_pid: whether tasks may have each other's ports that are of one user, as ``task_ports`` says.
+        configuration: what clients may have.
     """
 
     idle_exit: float | None = None
     task_for_pid: str = CREATOR
+    configuration: Configuration = field(default_factory=Configuration)

@@ -62,6 +62,8 @@ class Saving:
         self._waiters: dict[Waiter, int] = {}
         self._results: dict[Result, int] = {}
         self._channels: dict[Channel, int] = {}
+        #: Of each file that a port stands for, the number of its descriptor, and who made it.
+        self._files: list[tuple[int, Task | None]] = []
 
     def descriptor(self, descriptor: int) -> int:
         """The number of a descriptor; the new daemon has one of its own for each time that this was asked."""
@@ -93,10 +95,12 @@ class Saving:
         saved = kernel_snapshot.save(
             kernel, list(self._waiters), list(self._results), self._number_of, list(self._tasks)
         )
-        return MAGIC + VERSION.to_bytes(_VERSION_SIZE, "little") + msgspec.msgpack.encode([state, saved.state])
+        files = [[number, -1 if holder is None else saved.tasks.get(holder, -1)] for number, holder in self._files]
+        return MAGIC + VERSION.to_bytes(_VERSION_SIZE, "little") + msgspec.msgpack.encode([state, saved.state, files])
 
     def _number_of(self, file: OpenFile) -> int:
-        return self.descriptor(file.descriptor)
+        self._files.append((self.descriptor(file.descriptor), file.holder))
+        return len(self._files) - 1
 
 
 class Restoring:
@@ -107,10 +111,14 @@ class Restoring:
         channels: by their numbers, as soon as they are there.
     """
 
-    def __init__(self, kernel: State, descriptors: Sequence[int]) -> None:
+    def __init__(self, kernel: State, files: State, descriptors: Sequence[int]) -> None:
         self._descriptors = descriptors
         self.channels: dict[int, Channel] = {}
-        restored = kernel_snapshot.restore(kernel, lambda number: OpenFile(self.descriptor(number)))
+        opened = [(OpenFile(self.descriptor(number), None), holder) for number, holder in files]
+        restored = kernel_snapshot.restore(kernel, lambda number: _at(opened, number)[0])
+        for file, holder in opened:
+            if holder >= 0:
+                file.holder = _at(restored.tasks, holder)
         self.kernel = restored.kernel
         self._restored = restored
 
@@ -150,7 +158,9 @@ def unpack(data: bytes | memoryview, descriptors: Sequence[int]) -> tuple[State,
         if version not in READS:
             raise ProtocolError(f"a snapshot of version {version}, which this program does not read")
         try:
-            state, kernel = msgspec.msgpack.decode(view[head:], type=tuple[dict[str, Any], list[Any]])
-            return state, Restoring(kernel, descriptors)
+            state, kernel, files = msgspec.msgpack.decode(
+                view[head:], type=tuple[dict[str, Any], list[Any], list[tuple[int, int]]]
+            )
+            return state, Restoring(kernel, files, descriptors)
         except (msgspec.MsgspecError, kernel_snapshot.SnapshotError) as error:
             raise ProtocolError(f"this is no snapshot of a daemon: {error}") from None

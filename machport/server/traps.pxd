@@ -8,6 +8,7 @@ cimport machport.ring.memory as memory
 from machport.abi.traps cimport Batch, number_of, pack_tag, unpack_async
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.messages cimport abandon, collect, expire, interrupt, mach_msg
+from machport.kernel.port cimport Quota
 from machport.kernel.task cimport Task
 from machport.kernel.waiter cimport Result, Waiter
 from machport.server.connection cimport Channel, TaggedCall
@@ -58,7 +59,7 @@ cdef class Traps:
     cdef _arm(self, object waiting, Waiter waiter)
     cpdef expire(self)
 
-    @cython.locals(task=Task, calls=dict, call=TaggedCall, waiter=Waiter)
+    @cython.locals(task=Task, calls=dict, call=TaggedCall, waiter=Waiter, quota=Quota)
     cdef _begin_tagged(self, Channel channel, object payload)
     @cython.locals(call=TaggedCall)
     cdef _cancel(self, Channel channel, object payload)

@@ -380,7 +380,10 @@ class Traps:
         if len(channel.outbox) >= t.ASYNC_MAX:
             raise ProtocolError("it asks and does not read what it is answered")
         call = TaggedCall(channel, tag)
-        if len(calls) >= t.ASYNC_MAX:
+        quota = task.space.quota
+        assert quota is not None
+        if len(calls) >= t.ASYNC_MAX or len(task.waiters) >= quota.waiters_max:
+            quota.note("waiters", min(t.ASYNC_MAX, quota.waiters_max), len(task.waiters))
             self._answer(channel, new_answer((pack_tag(tag), _TOO_MANY)))
             return
         waiter = carry_out_mach_msg(self.kernel, task, trap)

@@ -18,6 +18,7 @@ from machport.abi.errors import ProtocolError
 from machport.kernel.task import Task
 from machport.server import snapshot
 from machport.server.daemon import Daemon
+from machport.server.settings import Settings
 from machport.server.snapshot import MAGIC, READS, VERSION, Saving
 
 HEAD = len(MAGIC) + 4
@@ -26,7 +27,7 @@ HEAD = len(MAGIC) + 4
 @contextlib.contextmanager
 def restored(data: bytes, descriptors: list[int]) -> Iterator[Daemon]:
     """A daemon that was made of a snapshot, whose descriptors are taken over."""
-    daemon, _ = Daemon.restore(data, descriptors)
+    daemon, _ = Daemon.restore(data, descriptors, Settings())
     yield daemon
     daemon.close()
     os.close(daemon.place.lock)
@@ -97,7 +98,7 @@ def begin_and_settle(daemon: Daemon) -> None:
         (lambda data: b"x" + data[1:], "no snapshot of a daemon"),
         (lambda data: data[: len(MAGIC)] + b"\xff\0\0\0" + data[HEAD:], "version 255"),
         (lambda data: data[:-1], "no snapshot of a daemon"),
-        (lambda data: data[:HEAD] + msgspec.msgpack.encode([{}, []]), "no snapshot of a daemon"),
+        (lambda data: data[:HEAD] + msgspec.msgpack.encode([{}, [], []]), "no snapshot of a daemon"),
         (lambda data: data[:HEAD] + msgspec.msgpack.encode(7), "no snapshot of a daemon"),
     ],
     ids=["nothing", "magic", "version", "torn", "empty", "number"],
@@ -111,13 +112,13 @@ def test_what_is_no_snapshot_is_refused(spoil: Any, says: str) -> None:
 def test_a_part_that_this_program_does_not_have_is_refused() -> None:
     """A later program wrote it, and what it carries would be lost."""
     data = (SAMPLES / f"{VERSION}.bin").read_bytes()
-    state, kernel = state_of(data)
-    state["parts"]["limits"] = []
+    state, kernel, files = state_of(data)
+    state["parts"]["later"] = []
     kinds = json.loads((SAMPLES / f"{VERSION}.json").read_text())
     descriptors = list(map(stand_in, kinds))
     with warnings.catch_warnings():
         # Nothing is closed in an orderly way: what would see the end of a socket are clients of a daemon that lives.
         warnings.simplefilter("ignore", ResourceWarning)
-        with pytest.raises(ProtocolError, match="a part limits"):
-            Daemon.restore(data[:HEAD] + msgspec.msgpack.encode([state, kernel]), descriptors)
+        with pytest.raises(ProtocolError, match="a part later"):
+            Daemon.restore(data[:HEAD] + msgspec.msgpack.encode([state, kernel, files]), descriptors, Settings())
         gc.collect()
