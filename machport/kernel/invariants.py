@@ -17,7 +17,7 @@ from machport.kernel.queueing import peek
 from machport.kernel.space import Entry, Space
 from machport.kernel.task import Task
 from machport.kernel.tasks import Termination
-from machport.kernel.waiter import Waiter
+from machport.kernel.waiter import Line, Waiter
 
 SEND, SEND_ONCE, RECEIVE = c.MACH_PORT_TYPE_SEND, c.MACH_PORT_TYPE_SEND_ONCE, c.MACH_PORT_TYPE_RECEIVE
 BOTH, SET, DEAD_NAME = c.MACH_PORT_TYPE_SEND_RECEIVE, c.MACH_PORT_TYPE_PORT_SET, c.MACH_PORT_TYPE_DEAD_NAME
@@ -180,11 +180,12 @@ def _check(kernel: Kernel, known: set[Port], leaked: Counter[Port]) -> None:
     assert not kernel.relieved
     assert not kernel.possible
     assert not DEAD.active and DEAD.first is None and DEAD.requests is None and DEAD.ns_request is None
+    standing: dict[Line, set[Waiter]] = {}
     for task in kernel.tasks:
         assert task.active
         _check_space(task.space)
         for waiter in task.waiters:
-            _check_waiter(waiter)
+            _check_waiter(waiter, standing)
     census = Census(kernel, known)
     for port in census.living:
         assert port.srights == census.rights[SEND][port] + leaked[port]
@@ -234,9 +235,12 @@ def _check_entry(space: Space, entry: Entry) -> None:
     if entry.pset is not None:
         assert entry.pset.active
         assert entry.pset.name == entry.name
+        waiting = Counter(entry.pset.order)
         for member in entry.pset.members:
             assert member.pset is entry.pset
             assert member.receiver is space
+            assert member.ticket is not None
+            assert waiting[member.ticket] == member.msgcount
     if entry.request and entry.port is not None and entry.port.active:
         assert entry.port.requests is not None
         request = entry.port.requests.slots[entry.request]
@@ -263,7 +267,6 @@ def _check_port(kernel: Kernel, port: Port, *, quirks: bool) -> None:
         assert port.ticket is None
     else:
         assert port in port.pset.members
-        assert port.pset.order.count(port.ticket) == port.msgcount  # type: ignore[arg-type]
         assert not port.receivers
     # Nobody waits for what is there: room for a sender, a message for a receiver.
     assert port.full() or not any(waiter.message and not waiter.message.circular for waiter in port.senders or ())
@@ -276,8 +279,15 @@ def _check_port(kernel: Kernel, port: Port, *, quirks: bool) -> None:
                 assert request.entry.request == slot
 
 
-def _check_waiter(waiter: Waiter) -> None:
+def _check_waiter(waiter: Waiter, standing: dict[Line, set[Waiter]]) -> None:
+    """
+    Args:
+        standing: who stands in each line that was looked at.
+    """
     assert waiter.result is None
-    assert waiter.line is not None and waiter in waiter.line
+    assert waiter.line is not None
+    if waiter.line not in standing:
+        standing[waiter.line] = set(waiter.line)
+    assert waiter in standing[waiter.line]
     assert waiter.phase in (phase.SEND, phase.RECEIVE)
     assert (waiter.message is not None) == (waiter.phase == phase.SEND)

@@ -134,6 +134,10 @@ class FullHouse:
         self.fill_tasks(a, b)
         self.receive(a, b)
         self.wait(a, b)
+        # Names that are given up, in another order than they were given.
+        given = [a.port() for _ in range(5)]
+        for index in (3, 0, 4):
+            a.destroy(given[index])
         self.world.kernel.take_released()
 
     def call(self, function: Any, actor: Actor, *arguments: Any) -> Any:
@@ -148,18 +152,15 @@ class FullHouse:
         self.names["context"] = context = a.port()
         self.call(ports.mach_port_set_context, a, context, 2**64 - 1)
         a.set_qlimit(context, 3)
-        # Names that were given up, in another order than they were given.
-        given = [a.port() for _ in range(5)]
-        for index in (3, 0, 4):
-            a.destroy(given[index])
-        a.rename(given[1], 0x777777)
+        a.rename(a.port(), 0x777777)
         self.names["object"] = self.call(tasks.make_object, a, object())
 
     def fill_queue(self, a: Actor, b: Actor) -> None:
         port = self.names["queue"] = a.port()
         right = self.names["sender"] = b.take(a, port, MAKE_SEND)
         b.send(right, id=1, inline=b"inline..", reply=b.port(), reply_disposition=MAKE_SEND_ONCE)
-        b.send(right, id=0xFFFFFFFF, inline=bytes(8192))
+        long = layout.pack(COPY_SEND, right, id=0xFFFFFFFF, inline=bytes(8192), voucher=7)
+        b.mach_msg(c.MACH_SEND_MSG, memoryview(long))
         travels = b.port_with_send()
         nested = b.port()
         b.send(travels, rights=[(nested, MOVE_RECEIVE)], id=2)

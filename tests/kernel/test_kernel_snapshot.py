@@ -15,8 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from kernel_driver import (
+    DEATH,
     MAKE_SEND,
     MOVE_RECEIVE,
+    NO_SENDERS,
+    PORT_DESTROYED,
     Actor,
     World,
     three_tasks,
@@ -272,6 +275,49 @@ def test_a_kernel_that_was_carried_over_is_the_same_in_every_field(house: FullHo
     same(house, moved(twin))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("qlimit", 6),
+        ("context", 1),
+        ("label", "label"),
+        ("last_holder", 1),
+        ("lost_with", 1),
+        ("mscount", 1),
+        ("seqno", 1),
+        ("guarded", True),
+        ("strict", True),
+        ("unreceived", True),
+    ],
+)
+def test_each_field_of_a_port_that_is_otherwise_new_is_carried_over(field: str, value: Any) -> None:
+    a, *_ = three_tasks()
+    port = a.port_behind(a.port())
+    setattr(port, field, value)
+    saved = save(a.kernel)
+    assert getattr(restore(saved.state).ports[saved.ports[port]], field) == value
+
+
+@pytest.mark.parametrize("what", ["ns_request", "pd_request", "requests", "senders", "receivers"])
+def test_each_link_of_a_port_that_is_otherwise_new_is_carried_over(what: str) -> None:
+    a, *_ = three_tasks()
+    name, other = a.port(), a.port()
+    if what == "ns_request":
+        a.request(NO_SENDERS, name, other, sync=1)
+    elif what == "pd_request":
+        a.request(PORT_DESTROYED, name, other)
+    elif what == "requests":
+        a.request(DEATH, name, other)
+    elif what == "receivers":
+        a.wait_to_receive(name)
+    else:
+        a.fill(name)
+        a.wait_to_send(name, MAKE_SEND)
+    port = a.port_behind(name)
+    saved = save(a.kernel)
+    assert getattr(restore(saved.state).ports[saved.ports[port]], what) is not None
+
+
 def test_the_kernel_that_was_saved_stays_as_it_was(house: FullHouse) -> None:
     state = saved_house(house).state
     assert saved_house(house).state == state
@@ -366,6 +412,19 @@ def test_both_kernels_go_on_alike(house: FullHouse, first: str, then: str) -> No
         assert outcomes[0] == outcomes[1]
         assert [shown(waiter.result) for waiter in house.waiters] == [shown(waiter.result) for waiter in twin.waiters]
         same(house, twin)
+
+
+def test_many_in_one_place_are_checked_one_by_one() -> None:
+    """A set of many ports with messages, and many calls at one port: what a client makes of them costs the sum."""
+    a, *_ = three_tasks()
+    pset, port = a.pset(), a.port()
+    for _ in range(20_000):
+        member = a.port()
+        a.send(member, MAKE_SEND)
+        a.move_member(member, pset)
+        a.wait_to_receive(port)
+    restored = restore(over_the_wire(save(a.kernel).state))
+    assert len(restored.waiters) == 20_000
 
 
 def test_a_kernel_with_something_under_way_is_not_saved() -> None:
@@ -476,12 +535,14 @@ def test_the_snapshot_knows_no_classes_that_are_not_there() -> None:
 def positions(state: State) -> list[tuple[list[Any], int]]:
     """Every place of a state where something stands."""
     found: list[tuple[list[Any], int]] = []
-    todo = [state]
+    todo, seen = [state], {id(state)}
     while todo:
         row = todo.pop()
         for index, value in enumerate(row):
             found.append((row, index))
-            if isinstance(value, list):
+            # What was spoiled before may be in itself now.
+            if isinstance(value, list) and id(value) not in seen:
+                seen.add(id(value))
                 todo.append(value)
     return found
 
