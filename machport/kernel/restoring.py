@@ -99,12 +99,12 @@ def restore(
     """
     try:
         restored = _Restoring(object_of_number).restore(state)
+        if checks:
+            _check(restored, leaked or {})
     except SnapshotError:
         raise
     except (TypeError, ValueError, LookupError, OverflowError, AttributeError, AssertionError) as error:
         raise SnapshotError(f"this is not the state of a kernel: {error}") from error
-    if checks:
-        _check(restored, leaked or {})
     return restored
 
 
@@ -449,7 +449,7 @@ class _Restoring:
         )
         message.local = self._port(local)
         message.local_type = _number(local_type, _U8)
-        _require(local_type or message.local is None, "a reply right of no kind")
+        _require(local_type != 0 or message.local is None, "a reply right of no kind")
         message.inline = _bytes(inline)
         message.voucher = _number(voucher, _U32)
         flags = _number(flags, 2 * RETURNED - 1)
