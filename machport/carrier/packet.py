@@ -32,9 +32,10 @@ _PIECES_MAX: Final = 64
 _HEAD: Final = struct.Struct("<II")
 _LONG: Final = 1
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-_CONTROL_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
 _CREDENTIALS: Final = struct.Struct("=iII")
-_SENDER_SIZE: Final = socket.CMSG_SPACE(_CREDENTIALS.size)
+_CONTROL_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize) + socket.CMSG_SPACE(
+    _CREDENTIALS.size
+)
 _SIZE_MAX: Final = _HEAD.size + INLINE_MAX + 1
 
 
@@ -99,7 +100,7 @@ def receive_with_sender(sock: socket.socket) -> tuple[bytes | memoryview, list[i
 
     Raises: as ``receive``; ProtocolError also if the system does not tell who sent it.
     """
-    data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE + _SENDER_SIZE, socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
     received = _unpack(data, ancillary, flags)
     if received is None:
         return None

@@ -15,7 +15,7 @@ from machport.confinement.syscalls import LAST, NUMBERS, Machine, number
 _NOT_PERMITTED: Final = refuse(errno.EPERM)
 _NO_ACCESS: Final = refuse(errno.EACCES)
 
-#: The argument that says whose limits and priorities are set; only one's own may be.
+#: The argument that says whose limits and priorities are set; only one's own may be, and 0 stands for oneself.
 _WHOSE: Final = {
     "prlimit64": 0,
     "sched_setaffinity": 0,
@@ -25,6 +25,8 @@ _WHOSE: Final = {
     "setpriority": 1,
     "ioprio_set": 1,
 }
+#: Of these, what the first argument says beside: one's own group, or all processes of one's user.
+_WHOSE_ALL: Final = {"setpriority": (1, 2), "ioprio_set": (2, 3)}
 #: Refused without the signals of Landlock, but for a process's own number as first argument.
 _SIGNALS: Final = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 #: Every flag of ``clone`` that makes a namespace.
@@ -34,6 +36,9 @@ _TERMINAL: Final = (0x5412, 0x541C)
 #: Requests and commands that let the system send signals to whomever one likes.
 _OWNERS_BY_IOCTL: Final = (0x8901, 0x8902)
 _OWNERS_BY_FCNTL: Final = (8, 15)
+#: Requests that set attributes of a file which is open only to be read, or seal it; commands that hold up who opens it.
+_ATTRIBUTES: Final = (0x40086602, 0x401C5820, 0x40806685)
+_LEASES: Final = (1024, 1026)
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _STREAM, _SEQPACKET = 1, 5
 _TYPE: Final = 0xF
@@ -85,7 +90,8 @@ def filter_for(
     for call in NUMBERS.keys() - _DECIDED:
         rule(call, _NOT_PERMITTED)
     for call, argument in _WHOSE.items():
-        rule(call, _NOT_PERMITTED, Clause(argument, 0, ALLOW))
+        all_of = [Clause(0, which, _NOT_PERMITTED) for which in _WHOSE_ALL.get(call, ())]
+        rule(call, _NOT_PERMITTED, *all_of, Clause(argument, 0, ALLOW))
     if not sees_truncation:
         rule("truncate", _NO_ACCESS)
     if not executes:
@@ -110,7 +116,7 @@ def filter_for(
     rule("clone", ALLOW, Clause(0, _NAMESPACES, _NOT_PERMITTED, any_bit=True))
     # Its flags are where no filter sees them; whoever is told that it is not there uses the other one.
     rule("clone3", refuse(errno.ENOSYS))
-    requests = (*_TERMINAL, *_OWNERS_BY_IOCTL)
+    requests = (*_TERMINAL, *_OWNERS_BY_IOCTL, *_ATTRIBUTES)
     rule("ioctl", ALLOW, *[Clause(1, request, _NOT_PERMITTED) for request in requests])
-    rule("fcntl", ALLOW, *[Clause(1, command, _NOT_PERMITTED) for command in _OWNERS_BY_FCNTL])
+    rule("fcntl", ALLOW, *[Clause(1, command, _NOT_PERMITTED) for command in (*_OWNERS_BY_FCNTL, *_LEASES)])
     return assemble(machine.audit, machine.foreign_bit, LAST, rules)

@@ -250,6 +250,8 @@ def _start_function(
         _processes.add(process)
         with pickling.carried_by(start.handover):
             process.start()
+        # Whoever pickles it from now on means the name.
+        process.name = label
         start.started(process)
     return Child(process, start.done())
 

@@ -14,7 +14,13 @@ import machport
 
 #: Numbers of calls that Python has no name for, on x86_64 and aarch64.
 NUMBERS = {"ptrace": (101, 117), "process_vm_readv": (310, 270), "pidfd_getfd": (438, 438), "unshare": (272, 97)}
-NUMBERS |= {"io_uring_setup": (425, 425), "clone3": (435, 435), "listns": (470, 470), "bpf": (321, 280)}
+NUMBERS |= {
+    "io_uring_setup": (425, 425),
+    "clone3": (435, 435),
+    "listns": (470, 470),
+    "bpf": (321, 280),
+    "ioprio_set": (251, 30),
+}
 
 
 def system(call: str, *arguments: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import socket
@@ -69,6 +70,11 @@ def test_a_confined_child_reaches_no_file_socket_process_or_privilege(
         "its parent's limits": f"__import__('resource').prlimit({parent}, 7)",
         "its parent's processors": f"os.sched_setaffinity({parent}, [0])",
         "its parent's priority": f"os.setpriority(os.PRIO_PROCESS, {parent}, 5)",
+        "its group's priority": "os.setpriority(os.PRIO_PGRP, 0, 5)",
+        "its user's priority": "os.setpriority(os.PRIO_USER, 0, 5)",
+        "its user's turns at disks": "system('ioprio_set', 3, 0, 0)",
+        "an attribute of an open file": "__import__('fcntl').ioctl(open(os.__file__), 0x40086602, bytes(8))",
+        "a lease of an open file": "__import__('fcntl').fcntl(open(os.__file__), 1024, 0)",
         "starting a program": "os.execv('/bin/true', ['true'])",
         "namespaces": "system('unshare', 0x10000000)",
         "the bpf call": "system('bpf', 0, 0, 0)",
@@ -105,6 +111,8 @@ def test_a_confined_child_may_do_what_it_is_allowed_to(task: machport.Task, tmp_
         "remove": f"os.unlink({str(write / 'directory/file')!r})",
         "network": "socket.socket().close()",
         "null": "open('/dev/null', 'w').write('')",
+        "its own priority": "os.setpriority(os.PRIO_PROCESS, 0, 5)",
+        "its own limits": "__import__('resource').getrlimit(7)",
         "signal itself": "os.kill(os.getpid(), 0)",
         "a pair": "[end.close() for end in socket.socketpair()]",
         "fork": "in_a_forked_child('1')",
@@ -154,6 +162,8 @@ def test_the_death_of_a_confined_child_is_told(task: machport.Task) -> None:
     with task.spawn(serve, port.move(), confined=True) as child:
         server.call(b"it runs", timeout=PATIENCE)
         child.kill()
+        child.join(PATIENCE)
+        assert type(child.name) is str and str(pickle.loads(pickle.dumps(child.death))).endswith("SIGKILL")
         with pytest.raises(machport.ServerDied):
             server.call(b"again", timeout=PATIENCE)
 

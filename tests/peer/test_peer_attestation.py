@@ -14,6 +14,7 @@ import pytest
 from actors import PATIENCE
 
 from machport.abi.errors import ProtocolError
+from machport.carrier import packet
 from machport.peer.attestation import attest, credentials
 
 #: A process that connects, and is then what it is told.
@@ -83,6 +84,37 @@ def test_a_process_that_was_collected_is_not_attested(listener: socket.socket) -
         with pytest.raises(ProtocolError, match="is gone"):
             attest(sock, peer_pidfd=False)
         sock.close()
+
+
+def test_a_socket_that_nobody_connected_is_of_nobody() -> None:
+    """What the system says of it is about the process, not about what it knows to tell."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock, pytest.raises(ProtocolError, match="is gone"):
+        attest(sock)
+
+
+def test_a_packet_comes_with_its_sender_or_is_of_nobody() -> None:
+    """Whether the socket asks for senders is decided where it is made, and no file is kept of what is refused."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        before = len(os.listdir("/proc/self/fd"))
+        packet.send(theirs, b"x", [0])
+        with pytest.raises(ProtocolError, match="a packet of nobody"):
+            packet.receive_with_sender(ours)
+        assert len(os.listdir("/proc/self/fd")) == before
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        packet.send(theirs, b"x")
+        assert packet.receive_with_sender(ours) == (b"x", [], (os.getpid(), os.getuid()))
+        # Whoever does not care for the sender has all descriptors nevertheless, and no more than are allowed.
+        packet.send(theirs, b"x", [0] * packet.DESCRIPTORS_MAX)
+        received = packet.receive(ours)
+        assert received is not None and len(received[1]) == packet.DESCRIPTORS_MAX
+        packet.close_all(received[1])
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        packet.send(theirs, b"x", [0] * (packet.DESCRIPTORS_MAX + 1))
+        with pytest.raises(ProtocolError, match="too many descriptors"):
+            packet.receive(ours)
+        theirs.close()
+        assert packet.receive_with_sender(ours) is None
 
 
 #: Gives a number to two processes, one after the other: first one that connects, then one that only lives.

@@ -154,6 +154,8 @@ def children(task: Task, port: ReceiveRight) -> None:
     assert_type(machport.inherited(), dict[str, Right | machport.DataQueue])
     task.spawn(["sort"], rights={"lines": port})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     task.spawn(print, confined=True)
+    task.task_for_pid(1).send(b"")
+    task.allow_task_for_pid(False)
     machport.spawn(["sort"], confined=machport.Confinement(read=["/srv"], write=[], network=True))
     task.spawn(print, confined=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     task.spawn(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
