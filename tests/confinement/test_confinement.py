@@ -348,7 +348,6 @@ except Exception as error: print(type(error).__name__, error); sys.exit()
 def test_without_the_signals_of_landlock_the_filter_holds_them_back() -> None:
     """As of Linux 6.10; and without its truncation, as of 5.19."""
     signals = """
-signal.pidfd_send_signal
 pidfd = os.pidfd_open(os.getppid())
 print(tried(lambda: os.kill(os.getppid(), 0)), tried(lambda: signal.pidfd_send_signal(pidfd, 0)),
       tried(lambda: os.kill(0, 0)), tried(lambda: os.kill(os.getpid(), 0)), tried(lambda: signal.raise_signal(0)),
