@@ -19,6 +19,7 @@ cdef class _Restoring:
     cdef list ports
     cdef list waiters
     cdef list tokens
+    cdef dict charged
     cdef bytearray held
     cdef Entry nobody
 

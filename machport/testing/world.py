@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -581,7 +582,11 @@ class World(Closing):
         Raises:
             BrokenInvariant: they do not; the kernel is at fault.
         """
-        invariants.check(self.machine.kernel, self._known, Counter())
+        try:
+            invariants.check(self.machine.kernel, self._known, Counter())
+        except BrokenInvariant as error:
+            source = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1].line
+            raise BrokenInvariant(f"in the kernel this does not hold: {source}") from error
         for port in self.machine.send_once.unanswered:
             raise BrokenInvariant(f"a send-once right to {self._describe(port)} went without a message (N50)")
 
