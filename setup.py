@@ -20,6 +20,8 @@ RING = [
 DATA_QUEUE = [f"machport/dataqueue/{name}.py" for name in ("end", "queue")]
 TRAP_PATH = [
     "machport/abi/traps.py",
+    # No handler of signals comes between a packet's arrival and its being counted.
+    "machport/carrier/packet.py",
     *(f"machport/client/{name}.py" for name in ("calls", "channel", "connection", "events")),
     *(f"machport/server/{name}.py" for name in ("connection", "dispatch", "traps")),
     *(f"machport/face/{name}.py" for name in ("blocking", "closing", "message", "rights", "task")),

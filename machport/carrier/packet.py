@@ -6,7 +6,6 @@ A packet is never half there.  What is too long for one goes as a sealed memfd, 
 from __future__ import annotations
 
 import array
-import contextlib
 import fcntl
 import mmap
 import os
@@ -37,6 +36,14 @@ _CONTROL_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").item
     _CREDENTIALS.size
 )
 _SIZE_MAX: Final = _HEAD.size + INLINE_MAX + 1
+# As plain numbers: flags would be put together by functions of Python, before and after which handlers of signals run.
+_SOCKET: Final = int(socket.SOL_SOCKET)
+_RIGHTS: Final = int(socket.SCM_RIGHTS)
+_SENDER: Final = int(socket.SCM_CREDENTIALS)
+_CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_CUT: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_QUIET: Final = int(socket.MSG_NOSIGNAL)
+_AT_ONCE: Final = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 
 
 def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -> None:
@@ -70,14 +77,14 @@ def post(sock: socket.socket, payload: bytes) -> None:
         BlockingIOError: the other side does not read; nothing was sent.
         OSError: as ``send``.
     """
-    sock.sendmsg([_HEAD.pack(0, len(payload)), payload], [], socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+    sock.sendmsg([_HEAD.pack(0, len(payload)), payload], [], _AT_ONCE)
 
 
 def _send(sock: socket.socket, data: Sequence[bytes | memoryview], descriptors: Sequence[int]) -> None:
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    ancillary = [(_SOCKET, _RIGHTS, array.array("i", descriptors))] if descriptors else []
     if len(data) > _PIECES_MAX:
         data = [b"".join(data)]
-    sock.sendmsg(data, ancillary, socket.MSG_NOSIGNAL)
+    sock.sendmsg(data, ancillary, _QUIET)
 
 
 def receive(sock: socket.socket) -> tuple[bytes | memoryview, list[int]] | None:
@@ -91,7 +98,7 @@ def receive(sock: socket.socket) -> tuple[bytes | memoryview, list[int]] | None:
         BlockingIOError: the socket does not block and nothing is there.
         OSError: the connection is broken.
     """
-    data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE, _CLOEXEC)
     return _unpack(data, ancillary, flags)
 
 
@@ -100,12 +107,12 @@ def receive_with_sender(sock: socket.socket) -> tuple[bytes | memoryview, list[i
 
     Raises: as ``receive``; ProtocolError also if the system does not tell who sent it.
     """
-    data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE, _CLOEXEC)
     received = _unpack(data, ancillary, flags)
     if received is None:
         return None
     for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+        if (level, kind) == (_SOCKET, _SENDER):
             pid, user, _ = _CREDENTIALS.unpack(content)
             return *received, (pid, user)
     close_all(received[1])
@@ -119,14 +126,13 @@ def _unpack(
     descriptors = [
         descriptor
         for level, kind, content in ancillary
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        if level == _SOCKET and kind == _RIGHTS
         for descriptor in array.array("i", content[: len(content) - len(content) % 4])
     ]
     if not data and not descriptors:
         return None
     try:
-        truncated = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-        if truncated or len(descriptors) > DESCRIPTORS_MAX or len(data) < _HEAD.size:
+        if flags & _CUT or len(descriptors) > DESCRIPTORS_MAX or len(data) < _HEAD.size:
             raise ProtocolError("a packet that is too long, too short, or has too many descriptors")
         kind, length = _HEAD.unpack_from(data)
         if kind == _LONG and descriptors and len(data) == _HEAD.size:
@@ -144,8 +150,10 @@ def _unpack(
 
 def close_all(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105
             os.close(descriptor)
+        except OSError:
+            pass
 
 
 def _sealed(parts: Sequence[bytes | memoryview]) -> int:

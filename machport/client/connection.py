@@ -247,11 +247,15 @@ class Connection:
         if t.number_of(answer) or len(descriptors) != 2:
             packet.close_all(descriptors)
             raise error_for(t.number_of(answer), t.unpack_refusal(answer)[1], call="thread", task=self.label)
-        sock = socket.socket(fileno=descriptors[0])
+        # In two steps: a handler of signals that raises in the second leaves no doubt whose the descriptor is.
+        sock = socket.socket.__new__(socket.socket)
         try:
+            sock.__init__(fileno=descriptors[0])  # type: ignore[misc]
             channel = make(sock, rings.attach(descriptors[1]))
         except BaseException:
-            sock.close()
+            if sock.fileno() >= 0:
+                sock.detach()
+            os.close(descriptors[0])
             raise
         finally:
             os.close(descriptors[1])
