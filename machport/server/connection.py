@@ -229,13 +229,15 @@ class Channel:
             LimitReached: there is no memory for it.
             ProtocolError: the other side has spoiled its ring.
         """
-        try:
-            if not self.outbox and self._write(answer):
-                self._written(answer)
-                return True
-        except BaseException:
-            self.outbox.append(answer)
-            raise
+        if not self.outbox:
+            try:
+                if self._write(answer):
+                    self._written(answer)
+                    return True
+            except BaseException:
+                # Nobody has read it: when the channel ends its messages go back, and its descriptors are closed.
+                self.outbox.append(answer)
+                raise
         self.outbox.append(answer)
         return False
 
@@ -358,6 +360,9 @@ class Channel:
         self.outbox.clear()
         if self.rings is not None:
             self.rings.close()
+        # A deadline that is not needed any more may know the channel until its time comes.
+        self.delivered.clear()
+        self.task = None
         self.sock.close()
 
 

@@ -22,11 +22,12 @@ from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import LimitReached, ProtocolError
 from machport.carrier import hello, rings
-from machport.kernel import tasks
+from machport.kernel import ports, tasks
 from machport.kernel.copyout import take_back
 from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
+from machport.kernel.waiter import Result
 from machport.peer.attestation import Peer, attest
 from machport.peer.death import LET_GO
 from machport.peer.liveness import is_dead, number_in_proc
@@ -428,8 +429,16 @@ class Daemon:
             account.memory -= channel.memory
         self.traps.forget(channel)
         for result in channel.unread():
-            take_back(self.kernel, client.task, result)
+            self._take_back(client.task, result)
         self._forget(channel)
+
+    def _take_back(self, task: Task, result: Result) -> None:
+        """Undo what a thread was answered and has not read: nobody would ever know of it."""
+        if result.received is not None:
+            take_back(self.kernel, task, result)
+        elif result.port is not None and result.port.receiver is task.space:
+            with contextlib.suppress(Refusal):
+                ports.mach_port_destroy(self.kernel, task, result.port.name)
 
     def _forget(self, channel: Channel) -> None:
         self._unregister(channel.sock)

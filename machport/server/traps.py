@@ -20,7 +20,9 @@ from machport.abi.traps import Batch, number_of, pack_tag, unpack_async
 from machport.kernel.kernel import Kernel
 from machport.kernel.messages import abandon, collect, expire, interrupt, mach_msg
 from machport.kernel.refusal import Refusal
-from machport.kernel.waiter import Result, Waiter
+from machport.kernel.task import Task
+from machport.kernel.tasks import resolve_task
+from machport.kernel.waiter import Result, Waiter, new_result
 from machport.ring import memory
 from machport.ring.spinning import spin_ns
 from machport.server.bootstrap import Bootstrap
@@ -37,6 +39,9 @@ _SEND_MANY: Final = t.SEND_MANY.number
 _NOTES: Final = frozenset(trap.number for trap in (t.INTERRUPT, t.ABANDON, t.FORGET, t.CLOSE))
 _ASYNC: Final = t.ASYNC.number
 _CANCEL: Final = t.CANCEL.number
+_REPLY_PORT: Final = t.REPLY_PORT.number
+#: Traps that make a port in the space of a task.
+_MAKERS: Final = {trap.number: trap for trap in (t.REPLY_PORT, t.ALLOCATE, t.CONSTRUCT)}
 #: Traps of one thread that are carried out before the next thread has its turn.
 _TURN: Final = 64
 #: Traps that a dead process is still granted.
@@ -272,6 +277,8 @@ class Traps:
                 answer = own_call(channel, payload, descriptors)
             else:
                 answer = dispatch(self.kernel, task, payload, descriptors)
+                if number in _MAKERS:
+                    answer.result = _made(task, number, payload, answer)
         except Refusal as refusal:
             answer = Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
         except ProtocolError:
@@ -567,3 +574,18 @@ class Traps:
         """An answer waits: for its socket to be written to, unless the thread's bell will tell that it has read."""
         if channel.waits_for_socket():
             self._wait_writable(channel)
+
+
+def _made(task: Task, number: int, payload: bytes | memoryview, answer: Answer) -> Result | None:
+    """The port that a trap has made for its caller, which goes if the caller never reads under which name."""
+    if number_of(answer.parts[0]):
+        return None
+    if number != _REPLY_PORT and resolve_task(task, _MAKERS[number].unpack(payload)[0][0]) is not task:
+        return None
+    name = _MAKERS[number].unpack_answer(b"".join(answer.parts))[0][0]
+    entry = task.space.lookup(name)
+    if entry is None or entry.port is None or entry.port.receiver is not task.space:
+        return None
+    made = new_result(0)
+    made.port = entry.port
+    return made
