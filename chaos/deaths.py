@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import itertools
+import math
 import mmap
 import os
 import random
@@ -69,7 +70,7 @@ def run(report: Report) -> None:
     with Watched(_EVERY) as daemon:
         Task().close()
         before = settled(daemon)
-        cast = Cast(daemon, report)
+        cast = Cast(report)
         try:
             cast.play(int(report.amount))
         finally:
@@ -186,8 +187,7 @@ class Ledger:
 class Cast:
     """The processes, and their supervisor, which is this one."""
 
-    def __init__(self, daemon: Watched, report: Report) -> None:
-        self._daemon = daemon
+    def __init__(self, report: Report) -> None:
         self._report = report
         self._chance = random.Random(report.seed)
         self._journal = Journal()
@@ -225,12 +225,14 @@ class Cast:
         self._looked = time.monotonic()
         self._ending = False
 
-    def play(self, kills: int) -> None:
+    def play(self, kills: int, seconds: float = math.inf) -> None:
+        """Kill so many, or for so long."""
+        end = time.monotonic() + seconds
         for slot in range(SERVICES + CLIENTS):
             self._start(slot)
         next_kill = time.monotonic() + 0.5
         killed = 0
-        while killed < kills and len(self._report.anomalies) < 10:
+        while killed < kills and time.monotonic() < end and len(self._report.anomalies) < 10:
             self._attend(next_kill)
             if time.monotonic() >= next_kill:
                 killed += self._kill_one()

@@ -15,7 +15,7 @@ import chaos
 PROJECT = Path(chaos.__file__).parents[1]
 
 #: Each program, and how long its run is here.
-RUNS = {"deaths": 25}
+RUNS = {"deaths": 20, "steps": 60, "storms": 60, "leaks": 30, "soak": 2}
 
 
 @pytest.mark.parametrize("program", RUNS)
