@@ -251,11 +251,15 @@ class Connection:
         sock = socket.socket.__new__(socket.socket)
         try:
             sock.__init__(fileno=descriptors[0])  # type: ignore[misc]
-            channel = make(sock, rings.attach(descriptors[1]))
         except BaseException:
             if sock.fileno() >= 0:
                 sock.detach()
-            os.close(descriptors[0])
+            packet.close_all(descriptors)
+            raise
+        try:
+            channel = make(sock, rings.attach(descriptors[1]))
+        except BaseException:
+            sock.close()
             raise
         finally:
             os.close(descriptors[1])
