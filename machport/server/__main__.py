@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DaemonUnavailable as error:
         print(f"machport daemon: {error.says}", file=sys.stderr)
         return 1
-    except Interrupted:
+    except (Interrupted, ConnectionError):
         return 1
     if options.ready and options.take_over is None:
         print(f"listening on {daemon.place.path}", flush=True)

@@ -660,7 +660,7 @@ class Daemon:
         self.traps.flush(channel)
 
     def save(self, saving: Saving) -> bytes:
-        """All that this daemon is, but for the descriptors; nothing of it changes before the next event."""
+        """All that this daemon is, but for the descriptors; it goes on as before."""
         state = {
             "listener": saving.descriptor(self._listener.fileno()),
             "lock": saving.descriptor(self.place.lock),

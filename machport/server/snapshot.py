@@ -35,8 +35,9 @@ _VERSION_SIZE: Final = 4
 
 
 def load() -> None:
-    """Import what only snapshots need; a daemon that never makes one does without."""
-    importlib.import_module("msgspec")
+    """Import what only a replacement needs; a daemon that is never replaced does without."""
+    for module in ("json", "msgspec"):
+        importlib.import_module(module)
 
 
 class Part(Protocol):

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from machport.abi import traps as t
+from machport.abi.errors import LimitReached
+from machport.abi.release import RELEASE
 from machport.carrier import hello
 from machport.server import snapshot
 from machport.server.daemon import Daemon
@@ -24,7 +26,7 @@ from machport.server.dispatch import Answer
 from machport.server.fault import reached
 from machport.server.lock import name
 from machport.server.settings import Settings
-from machport.server.upgrade import hear, program_version, say
+from machport.server.upgrade import hear, say
 
 _log: Final = logging.getLogger("machport.daemon")
 
@@ -49,16 +51,22 @@ def take_over(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as sock:
         os.set_inheritable(descriptor, False)
+        # Before the other one stops serving.
+        snapshot.load()
         reached("new begins")
-        say(sock, "hello", version=program_version(), reads=snapshot.READS, speaks=[hello.VERSION])
-        given, descriptors, data = _receive(sock)
-        reached("new has received")
+        say(sock, "hello", version=RELEASE, reads=snapshot.READS, speaks=[hello.VERSION])
         # Nothing of what is made now is garbage.
         gc.disable()
         try:
+            given, descriptors, data = _receive(sock)
+            reached("new has received")
+            if len(descriptors) != given["count"]:
+                raise LimitReached(f"{len(descriptors)} of {given['count']} descriptors have come; raise the limit")
             daemon, restoring = Daemon.restore(data, descriptors, settings, arguments=arguments)
             askers = [restoring.channels[number] for number in given["askers"]]
             prepare(daemon)
+        except Interrupted:
+            raise
         except Exception as error:
             _log.debug("a snapshot could not be restored", exc_info=True)
             with contextlib.suppress(OSError):
@@ -72,7 +80,8 @@ def take_over(
         with contextlib.suppress(OSError):
             say(sock, "taken")
         reached("new takes")
-    name(daemon.place.lock)
+    with contextlib.suppress(OSError):
+        name(daemon.place.lock)
     stall = (time.monotonic_ns() - given["began"]) // 1000
     _log.warning(
         "this daemon has taken the place of process %d, whose program was %s; nobody was served for %.1f ms",
@@ -81,7 +90,7 @@ def take_over(
         stall / 1000,
     )
     answer = t.UPGRADE.pack_answer(
-        (given["pid"], os.getpid(), min(stall, 0xFFFFFFFF)), t.pack_texts(given["version"], program_version())
+        (given["pid"], os.getpid(), min(stall, 0xFFFFFFFF)), t.pack_texts(given["version"], RELEASE)
     )
     for channel in askers:
         channel.outbox.append(Answer(answer))
@@ -97,6 +106,8 @@ def _receive(sock: socket.socket) -> tuple[dict[str, Any], list[int], memoryview
         if said["says"] == "descriptors":
             descriptors += came
         elif said["says"] == "snapshot":
+            if not came:
+                raise LimitReached("not even the state's own descriptors have come; raise the limit")
             data = mmap.mmap(came[0], said["size"], prot=mmap.PROT_READ)
             os.close(came[0])
             return said, descriptors, memoryview(data)

@@ -15,7 +15,7 @@ nothing had been.  If this process dies once the snapshot is complete, the new o
 from __future__ import annotations
 
 import contextlib
-import json
+import gc
 import logging
 import os
 import signal
@@ -25,11 +25,11 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 from machport.abi import constants as c
 from machport.abi import traps as t
+from machport.abi.release import RELEASE
 from machport.carrier import hello
 from machport.server import snapshot, supervisor
 from machport.server.dispatch import Answer
@@ -53,16 +53,10 @@ class UpgradeFailed(Exception):
     """The daemon was not replaced, and goes on; the text says why."""
 
 
-def program_version() -> str:
-    """The version of the program that this process runs."""
-    try:
-        return version("machport")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def say(sock: socket.socket, says: str, descriptors: list[int] | None = None, **what: Any) -> None:
     """One packet between the two daemons."""
+    import json
+
     socket.send_fds(sock, [json.dumps({"says": says, **what}).encode()], descriptors or [])
 
 
@@ -73,6 +67,8 @@ def hear(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
         TimeoutError: it does not come.
         OSError: the other side is gone.
     """
+    import json
+
     # Not ``recv_fds``, which does not pass the flag on: a process that is started later must not have them.
     data, ancillary, _, _ = sock.recvmsg(PACKET_MAX, socket.CMSG_SPACE(4 * DESCRIPTORS_MAX), socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i")
@@ -176,6 +172,7 @@ class Upgrades:
         assert self._process is not None and self._sock is not None
         self.is_due = False
         began = time.monotonic_ns()
+        gc.disable()
         try:
             reached("old saves")
             saving = snapshot.Saving()
@@ -197,6 +194,8 @@ class Upgrades:
                 _log.exception("the state of the daemon could not be handed over")
             says = "the new process was not ready in time" if isinstance(error, TimeoutError) else str(error)
             return not self._fail(says)
+        finally:
+            gc.enable()
         reached("old is told taken")
         supervisor.tell_successor(self._process)
         return True
@@ -215,10 +214,11 @@ class Upgrades:
                 "snapshot",
                 [memory],
                 size=len(data),
+                count=len(descriptors),
                 askers=askers,
                 began=began,
                 pid=os.getpid(),
-                version=program_version(),
+                version=RELEASE,
             )
         finally:
             os.close(memory)
@@ -272,7 +272,8 @@ class Upgrades:
 def _spawn(theirs: socket.socket, arguments: Sequence[str]) -> int:
     """Start a process that has the other end of a socket and nothing else of this one; its number."""
     os.set_inheritable(theirs.fileno(), True)
-    command = [sys.executable, "-m", "machport.server", *arguments, "--take-over", str(theirs.fileno())]
+    # Not from the folder that this daemon happens to run in: what is installed counts.
+    command = [sys.executable, "-P", "-m", "machport.server", *arguments, "--take-over", str(theirs.fileno())]
     no_input = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     return os.posix_spawn(sys.executable, command, os.environ, file_actions=[no_input])
 
@@ -286,7 +287,7 @@ def check_versions(said: dict[str, Any]) -> None:
     if snapshot.VERSION not in said["reads"]:
         raise UpgradeFailed(
             f"the new program, {said['version']}, reads snapshots of version {_several(said['reads'])}, "
-            f"and this one, {program_version()}, writes version {snapshot.VERSION}: stop the daemon and start it again"
+            f"and this one, {RELEASE}, writes version {snapshot.VERSION}: stop the daemon and start it again"
         )
     if hello.VERSION not in said["speaks"]:
         raise UpgradeFailed(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import machport
+from machport.abi.release import RELEASE
 
 ROOT = Path(__file__).parents[2]
 #: What whoever only sends messages shall not wait for.
@@ -76,6 +77,11 @@ def test_every_public_name_has_a_type_test(name: str) -> None:
 def test_the_command_is_installed() -> None:
     commands = importlib.metadata.entry_points(group="console_scripts", name="machport")
     assert [command.value for command in commands] == [PROJECT["project"]["scripts"]["machport"]]
+
+
+def test_the_program_knows_which_release_it_is() -> None:
+    """Without looking at what is installed, which may be another by then."""
+    assert PROJECT["project"]["version"] == RELEASE
 
 
 def test_every_news_fragment_is_of_a_kind_and_ends_as_sentences_do() -> None:

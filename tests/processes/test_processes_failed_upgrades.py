@@ -137,9 +137,10 @@ def test_a_new_process_that_takes_too_long_is_killed(
         ("import os; os._exit(3)", "the new process ended at its start"),
         ("import machport.server.snapshot as s; s.READS = (99,)", "reads snapshots of version 99, and this one"),
         ("import machport.carrier.hello as h; h.VERSION = 99", "speaks version 99 with tasks, and those that are here"),
+        ("import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (12, 12))", "; raise the limit"),
         ("import machport.server.snapshot as s; s.MAGIC = b'x' * 16", "the new process refused: this is no snapshot"),
     ],
-    ids=["ends", "snapshot", "protocol", "magic"],
+    ids=["ends", "snapshot", "protocol", "limit", "magic"],
 )
 def test_a_program_that_cannot_take_over_leaves_the_daemon_serving(
     daemon: Lineage, task: machport.Task, changes: Path, program: str, why: str

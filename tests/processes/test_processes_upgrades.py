@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from actors import PATIENCE, Client, Puppet, RawTask, connect
 from lineage import Lineage
 
+import chaos
 import machport
 from machport import aio
 from machport.abi import constants as c
@@ -331,3 +334,12 @@ def test_under_load_every_request_is_answered_once(daemon: Lineage, task: machpo
     expected = sum(caller.do("number") for caller in callers)
     assert server.do("(len(seen), len(set(seen)))") == (expected, expected)
     assert expected > 100
+
+
+def test_a_short_run_of_the_program_that_kills_old_and_new_processes() -> None:
+    """``python -m chaos upgrades`` does it a thousand times."""
+    command = [sys.executable, "-m", "chaos", "upgrades", "--amount", "8", "--seed", "6"]
+    done = subprocess.run(
+        command, cwd=Path(chaos.__file__).parents[1], capture_output=True, text=True, timeout=2 * PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
