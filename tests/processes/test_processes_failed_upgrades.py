@@ -202,7 +202,8 @@ def test_a_signal_replaces_it_and_the_lock_names_the_new_one(daemon: Lineage, ta
     os.kill(pid, signal.SIGHUP)
     daemon.wait_for_successor(pid)
     scene.check()
-    assert f"has taken the place of process {pid}" in daemon.log()
+    said = daemon.log().partition(f"has taken the place of process {pid}")[2]
+    assert "task wait" in said, "the new one says as much as the old one did"
     other = subprocess.run(daemon_command("--socket", str(daemon.path)), capture_output=True, text=True, check=False)
     assert f"(process {daemon.pid})" in other.stderr
 
