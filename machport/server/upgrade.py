@@ -121,24 +121,18 @@ class Upgrades:
         supervisor.tell_reloading()
         try:
             self._start()
-        except (OSError, UpgradeFailed) as error:
+        except Exception as error:
             self._fail(f"no process can be started: {error}")
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            try:
-                if not self._watch(ours, lambda _: self._begun()):
-                    raise UpgradeFailed("the daemon has no descriptor left for it")
-                self._process = _spawn(theirs, self._arguments)
-            except BaseException:
-                self._unwatch(ours)
-                ours.close()
-                raise
+            if not self._watch(self._sock, lambda _: self._begun()):
+                raise UpgradeFailed("the daemon has no descriptor left for it")
+            self._process = _spawn(theirs, self._arguments)
+        self.deadline = time.monotonic() + _patience(0)
         # It takes tens of milliseconds, for which nobody shall wait.
         threading.Thread(target=snapshot.load, name="upgrade", daemon=True).start()
-        self._sock = ours
-        self.deadline = time.monotonic() + _patience(0)
 
     def _begun(self) -> None:
         """The new process says what it can take over, or has ended."""
@@ -150,17 +144,14 @@ class Upgrades:
             if said["says"] != "hello":
                 raise UpgradeFailed("the new process ended at its start")
             check_versions(said)
-        except (OSError, ValueError, KeyError, UpgradeFailed) as error:
-            self._fail(str(error))
+        except Exception as error:
+            self._fail(str(error) or type(error).__name__)
             return
         self.is_due = True
 
     def check_time(self) -> None:
         """Give up a new process that takes too long to start."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            assert self._sock is not None
-            self._unwatch(self._sock)
-            self.deadline = None
             self._fail("the new process did not start in time")
 
     def replace(self, is_wanted: Callable[[], bool]) -> bool:
@@ -249,12 +240,15 @@ class Upgrades:
 
     def _end_process(self) -> bool:
         process, sock = self._process, self._sock
-        self._process = self._sock = None
+        self._process = self._sock = self.deadline = None
         taken = False
         if process is not None:
             os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+            # Unless the system was told to do it.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process, 0)
         if sock is not None:
+            self._unwatch(sock)
             sock.setblocking(False)
             with contextlib.suppress(OSError, ValueError, KeyError):
                 while (said := hear(sock)[0]["says"]) and not taken:
@@ -264,8 +258,6 @@ class Upgrades:
 
     def close(self) -> None:
         """The daemon stops: a new process that is starting is not wanted any more."""
-        if self._sock is not None:
-            self._unwatch(self._sock)
         self._end_process()
 
 
@@ -302,4 +294,7 @@ def _several(versions: list[int]) -> str:
 
 def _patience(size: int) -> float:
     """Seconds for a snapshot of so many bytes."""
-    return float(os.environ.get(PATIENCE, _PATIENCE)) + size / _PER_SECOND
+    seconds = _PATIENCE
+    with contextlib.suppress(KeyError, ValueError):
+        seconds = float(os.environ[PATIENCE])
+    return max(seconds, 0.0) + size / _PER_SECOND

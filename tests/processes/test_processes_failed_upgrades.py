@@ -227,7 +227,11 @@ def test_there_is_nothing_to_replace_where_no_daemon_listens(socket_path: Path) 
     assert not socket_path.exists()
 
 
-def test_the_new_one_ends_for_want_of_tasks_as_the_old_one_would_have(socket_path: Path, changes: Path) -> None:
+def test_the_new_one_ends_for_want_of_tasks_as_the_old_one_would_have(
+    socket_path: Path, changes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a patience that is no number is passed over."""
+    monkeypatch.setenv(UPGRADE_PATIENCE, "soon")
     daemon = Lineage(socket_path, "--idle-exit", "0.3")
     with machport.Task() as task:
         daemon.upgrade()
