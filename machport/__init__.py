@@ -55,6 +55,7 @@ from machport.abi.errors import (
     UnknownRoutine,
     VersionMismatch,
 )
+from machport.abi.limits import Limits
 from machport.client.description import Description
 from machport.face.blocking import PortDestroyedNotification, PortSet, ReceiveRight, SendRight, Task, task_self
 from machport.face.message import (
@@ -100,6 +101,7 @@ __all__ = [
     "InvalidName",
     "InvalidRight",
     "LimitReached",
+    "Limits",
     "LoopMisuse",
     "MachError",
     "Message",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from machport.abi.errors import DeadTask, LoopMisuse
+from machport.abi.limits import Limits
 from machport.abi.traps import MsgAnswer, MsgTrap
 from machport.aio.pending import LoopCalls
 from machport.aio.rights import PortDestroyedNotification, PortSet, ReceiveRight, SendRight
@@ -142,6 +143,7 @@ class Task(AnyTask):
         rights: Mapping[str, Transfer] | None = None,
         bootstrap: bool = False,
         confined: Confinement | bool = False,
+        limits: Limits | None = None,
         **kwargs: Any,
     ) -> Child:
         """Start a process whose task has just the rights that it is given, as ``right.move()`` or ``right.copy()``.
@@ -153,7 +155,9 @@ class Task(AnyTask):
 
         Args, Raises: as those of ``machport.Task.spawn``.
         """
-        started = super().spawn(target, *args, rights=rights, bootstrap=bootstrap, confined=confined, **kwargs)
+        started = super().spawn(
+            target, *args, rights=rights, bootstrap=bootstrap, confined=confined, limits=limits, **kwargs
+        )
         return Child(started._process, started.task_right)
 
     def close(self) -> None:

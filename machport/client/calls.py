@@ -17,6 +17,7 @@ from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi import traps as t
 from machport.abi.errors import MachError, error_for
+from machport.abi.limits import Limits
 from machport.abi.status import PortStatus
 from machport.abi.traps import Buffer, Payload, number_of, unpack_msg_answer
 from machport.carrier import packet
@@ -328,6 +329,16 @@ class Calls:
     def mach_ports_lookup(self, task: int) -> list[int]:
         """Send rights to the ports registered with a task."""
         return self._trap(t.PORTS_LOOKUP, (task,))[1]
+
+    def task_set_limits(self, task: int, limits: Limits) -> None:
+        """Set limits of a child task that waits for its process; none may be above the caller's own."""
+        self._trap(t.TASK_SET_LIMITS, (task,), words=limits.words())
+
+    def task_get_limits(self, task: int) -> tuple[Limits, Limits]:
+        """The limits of the caller's task, or of a child that waits for its process; and how much of them is used."""
+        words = self._trap(t.TASK_GET_LIMITS, (task,))[1]
+        half = len(words) // 2
+        return Limits.of_words(words[:half]), Limits.of_words(words[half:])
 
     def ticket(self, task: int) -> bytes:
         """What a process says in its hello to become the child task that the caller made; good once."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from machport.abi import constants as c
 from machport.abi.errors import ConfinementUnavailable, DeadTask, InvalidArgument, InvalidRight, ProgramNotStarted
+from machport.abi.limits import Limits
 from machport.client import inheritance
 from machport.client.connection import Connection
 from machport.client.process import process_task
@@ -175,9 +176,11 @@ class _Start:
 
 
 @contextlib.contextmanager
-def _starting(task: AnyTask, bootstrap: bool, form: type[AnyTask] | None = None) -> Iterator[_Start]:
+def _starting(task: AnyTask, bootstrap: bool, form: type[AnyTask] | None, limits: Limits | None) -> Iterator[_Start]:
     start = _Start(task, form)
     try:
+        if limits is not None:
+            task.calls.task_set_limits(start.child, limits)
         if bootstrap:
             start.give_bootstrap()
         yield start
@@ -195,16 +198,19 @@ def start_child(
     rights: Mapping[str, Transfer],
     bootstrap: bool,
     confined: Confinement | bool,
+    limits: Limits | None,
 ) -> Child:
     """What ``Task.spawn`` does."""
     _check_rights(rights)
+    if limits is not None and not isinstance(limits, Limits):
+        raise InvalidArgument(f"limits= is Limits(names=100), or the like, not {limits!r}")
     confinement = _checked_confinement(confined)
     if callable(target):
         form = _form_for(task, target)
         both = sorted(set(rights) & set(kwargs))
         if both:
             raise InvalidArgument(f"{both[0]!r} is given as an argument and in rights=")
-        return _start_function(task, target, args, {**kwargs, **rights}, bootstrap, form, confinement)
+        return _start_function(task, target, args, {**kwargs, **rights}, bootstrap, form, confinement, limits)
     argv = _checked_argv(target)
     if args:
         raise InvalidArgument(f"the arguments of a program belong into its list, not behind it: {args!r}")
@@ -213,7 +219,7 @@ def start_child(
         raise InvalidArgument(
             f"a program is started with {', '.join(_PROGRAM_OPTIONS)}; {unknown[0]!r} is none of them"
         )
-    return _start_program(task, argv, rights, kwargs, bootstrap, confinement)
+    return _start_program(task, argv, rights, kwargs, bootstrap, confinement, limits)
 
 
 def _start_function(
@@ -224,6 +230,7 @@ def _start_function(
     bootstrap: bool,
     form: type[AnyTask] | None,
     confinement: dict[str, Any] | None,
+    limits: Limits | None,
 ) -> Child:
     # Imported only here: most tasks start no child, and this is the larger part of the import time.
     import multiprocessing
@@ -238,7 +245,7 @@ def _start_function(
             task=task.label,
         )
     label = getattr(target, "__name__", type(target).__name__)
-    with _starting(task, bootstrap, form) as start:
+    with _starting(task, bootstrap, form, limits) as start:
         membership = _Membership(task.path, task.calls.ticket(start.child), label, confinement)
         process = multiprocessing.get_context("spawn").Process(
             target=_run,
@@ -263,6 +270,7 @@ def _start_program(
     options: dict[str, Any],
     bootstrap: bool,
     confinement: dict[str, Any] | None,
+    limits: Limits | None,
 ) -> Child:
     import subprocess
 
@@ -270,7 +278,7 @@ def _start_program(
 
     label = Path(argv[0]).name
     environment = dict(os.environ if options.get("env") is None else options["env"])
-    with _starting(task, bootstrap) as start:
+    with _starting(task, bootstrap, None, limits) as start:
         named = {name: start.handover.put(transfer) for name, transfer in rights.items()}
         ticket = task.calls.ticket(start.child)
         descriptor, environment[inheritance.VARIABLE] = inheritance.leave(
@@ -405,12 +413,15 @@ def spawn(
     rights: Mapping[str, Transfer] | None = None,
     bootstrap: bool = False,
     confined: Confinement | bool = False,
+    limits: Limits | None = None,
     **kwargs: Any,
 ) -> Child:
     """``Task.spawn`` for this process's own task, ``task_self()``."""
     from machport.face.blocking import task_self
 
-    return task_self().spawn(target, *args, rights=rights, bootstrap=bootstrap, confined=confined, **kwargs)
+    return task_self().spawn(
+        target, *args, rights=rights, bootstrap=bootstrap, confined=confined, limits=limits, **kwargs
+    )
 
 
 def inherited() -> dict[str, Right | DataQueue]:

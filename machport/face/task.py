@@ -27,6 +27,7 @@ from machport.abi.errors import (
     MessageTooLarge,
     error_for,
 )
+from machport.abi.limits import Limits
 from machport.abi.traps import new_msg, unpack_msg_answer, unpack_msg_answers
 from machport.client.calls import Calls, Carrier
 from machport.client.connection import Connection
@@ -666,6 +667,7 @@ class AnyTask(Closing):
         rights: Mapping[str, Transfer] | None = None,
         bootstrap: bool = False,
         confined: Confinement | bool = False,
+        limits: Limits | None = None,
         **kwargs: Any,
     ) -> Child:
         """Start a process whose task has just the rights that it is given, as ``right.move()`` or ``right.copy()``.
@@ -683,14 +685,18 @@ class AnyTask(Closing):
             bootstrap: also let the child ask for services by name.
             confined: let the system refuse the child all but its rights and what a ``Confinement`` allows; True for the
                 strictest one.
+            limits: what the child may have at most, as ``Limits(names=100)``; by default what this task may.
 
         Raises:
+            LimitReached: a limit is above that of this task.
             InvalidArgument: a right was given as it is, or twice, or is of another task; or ``target`` is neither a
                 function nor a list.
             ProgramNotStarted: there is no such program; everything given is still here.
             ConfinementUnavailable: this system cannot confine it so; nothing was started.
         """
-        return start_child(self, target, args, kwargs, rights=rights or {}, bootstrap=bootstrap, confined=confined)
+        return start_child(
+            self, target, args, kwargs, rights=rights or {}, bootstrap=bootstrap, confined=confined, limits=limits
+        )
 
     # Tasks of other processes
 
@@ -712,6 +718,16 @@ class AnyTask(Closing):
         Rights that were given out stay where they are.
         """
         self.calls.allow_task_for_pid(allowed)
+
+    # Limits
+
+    def limits(self) -> Limits:
+        """What the task may have at most."""
+        return self.calls.task_get_limits(self.name)[0]
+
+    def usage(self) -> Limits:
+        """How much the task has of everything that is limited."""
+        return self.calls.task_get_limits(self.name)[1]
 
     # Ending
 

@@ -32,7 +32,8 @@ class Admission:
     def __init__(self, limits: DaemonLimits, descriptors: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.connections_max = limits.connections or max(2, descriptors // 3)
         self.per_process_max = limits.connections_per_process or max(1, min(_PER_PROCESS, self.connections_max // 4))
-        self._silent_max = min(limits.silent, max(2, descriptors // 4))
+        # Each has a socket and a pidfd.
+        self._silent_max = min(limits.silent, max(2, descriptors // 8))
         self._silent_per_process = min(limits.silent_per_process, self._silent_max)
         self._patience = limits.hello_seconds
         self._clock = clock

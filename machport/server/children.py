@@ -89,10 +89,17 @@ class Children:
         """How many tasks and rights of a maker are on their way."""
         return len(self._made_by.get(maker, ()))
 
-    def is_made_by(self, task: Task, maker: Task) -> bool:
-        """Whether a task is one of a maker's that waits for its process."""
+    def waiting_child(self, maker: Task, name: int) -> Task:
+        """The task of a name of its maker's, which waits for its process.
+
+        Raises:
+            Refusal: KERN_NO_ACCESS, it does not, or another task made it.
+        """
+        task = tasks.resolve_task(maker, name)
         child = self._children.get(task)
-        return child is not None and child.maker is maker
+        if child is None or child.maker is not maker:
+            raise Refusal(c.KERN_NO_ACCESS, "limits", "only who made a task asks, and before its process joins")
+        return task
 
     def ticket(self, maker: Task, name: int) -> Answer:
         """A new ticket for a child of the maker's; the one before is void."""

@@ -550,18 +550,15 @@ class Daemon:
     def _set_limits(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         (name,), words = t.TASK_SET_LIMITS.unpack(payload)
         maker = _client_of(channel).task
-        child = tasks.resolve_task(maker, name)
-        if not self._children.is_made_by(child, maker):
-            raise Refusal(c.KERN_NO_ACCESS, "limits", "they are set by who made a task, and before its process joins")
-        return self._limiter.set_limits(child, maker, words)
+        return self._limiter.set_limits(self._children.waiting_child(maker, name), maker, words)
 
     def _get_limits(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         (name,), _ = t.TASK_GET_LIMITS.unpack(payload)
         caller = _client_of(channel).task
         task = tasks.resolve_task(caller, name)
         tasks.check_alive(task)
-        if task is not caller and not self._children.is_made_by(task, caller):
-            raise Refusal(c.KERN_NO_ACCESS, "limits", "a task asks for its own")
+        if task is not caller:
+            task = self._children.waiting_child(caller, name)
         if (account := self._limiter.of(task)) is not None:
             account.children = self._children.count_of(task)
         return self._limiter.get_limits(task)

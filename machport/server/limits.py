@@ -146,7 +146,7 @@ class Limiter:
         for field, value, most in zip(Limits._fields, limits, own, strict=True):
             if value is not None and value > _number(most):
                 says = f"{field} of {value} are more than the {most} that task {maker.label} may have itself"
-                raise Refusal(c.KERN_NO_ACCESS, "limits", says)
+                raise Refusal(c.KERN_RESOURCE_SHORTAGE, "limits", says)
         account.limit_to(limits.over(account.limits))
         return Answer(t.TASK_SET_LIMITS.pack_answer())
 

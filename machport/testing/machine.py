@@ -24,8 +24,10 @@ from machport.kernel.task import Task
 from machport.kernel.waiter import Result, Waiter
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
+from machport.server.configuration import Configuration
 from machport.server.describing import describe
 from machport.server.dispatch import Answer, OpenFile, answer_parts, carry_out_mach_msg, dispatch, forget
+from machport.server.limits import Limiter
 from machport.server.obituaries import Obituaries
 from machport.testing.sendonce import SendOnceRights
 
@@ -38,6 +40,10 @@ PID: Final = 7
 _MAKERS: Final = frozenset((t.ALLOCATE.number, t.ALLOCATE_NAME.number, t.CONSTRUCT.number, t.REPLY_PORT.number))
 #: Stands for a descriptor where nobody has files: in a transcript that is played.
 NO_FILE: Final = -1
+
+
+#: Descriptors of a daemon that a world has to share among its tasks: none is ever used up.
+_DESCRIPTORS: Final = 1 << 20
 
 
 class Call:
@@ -130,7 +136,15 @@ class Machine:
         self.send_once = SendOnceRights()
         self._numbers: dict[Task, int] = {}
         self._obituaries = Obituaries(lambda *_: False, lambda _: None, 0, lambda: self.now / 1000)
-        self._children = Children(self.kernel, self._obituaries, lambda *_: False, lambda _: None, self._new_ticket)
+        self._limiter = Limiter(self.kernel, Configuration(), _DESCRIPTORS)
+        self._children = Children(
+            self.kernel,
+            self._obituaries,
+            lambda *_: False,
+            lambda _: None,
+            self._new_ticket,
+            lambda task, maker: self._limiter.begin(task, task.label, maker),
+        )
         self._tickets = 0
         self._waiting: dict[Call, None] = {}
         self._waits = 0
@@ -149,6 +163,8 @@ class Machine:
             t.DESCRIBE.number: self._describe,
             t.TASK_FOR_PID.number: _refuse_numbers,
             t.ALLOW_TASK_FOR_PID.number: _refuse_numbers,
+            t.TASK_SET_LIMITS.number: self._set_limits,
+            t.TASK_GET_LIMITS.number: self._get_limits,
         }
 
     def _new_ticket(self) -> bytes:
@@ -159,6 +175,18 @@ class Machine:
     def _describe(self, task: Task, trap: bytes, files: Sequence[int]) -> Answer:
         return describe(self.kernel, self._obituaries, task, t.DESCRIBE.unpack(trap)[0][0], self._pid_of)
 
+    def _set_limits(self, maker: Task, trap: bytes, files: Sequence[int]) -> Answer:
+        (name,), words = t.TASK_SET_LIMITS.unpack(trap)
+        return self._limiter.set_limits(self._child(maker, name), maker, words)
+
+    def _get_limits(self, caller: Task, trap: bytes, files: Sequence[int]) -> Answer:
+        (name,), _ = t.TASK_GET_LIMITS.unpack(trap)
+        task = tasks.resolve_task(caller, name)
+        return self._limiter.get_limits(task if task is caller else self._child(caller, name))
+
+    def _child(self, maker: Task, name: int) -> Task:
+        return self._children.waiting_child(maker, name)
+
     def _pid_of(self, task: Task) -> int:
         return task.tokens[PID] if task in self._numbers else 0
 
@@ -167,6 +195,7 @@ class Machine:
     def begin_task(self, label: str, tokens: Sequence[int]) -> Task:
         """A new task, which may ask for services by name."""
         task = tasks.create_task(self.kernel, label, tokens, bootstrap=self.bootstrap.port)
+        self._limiter.begin(task, label)
         self._enter(task, Event("task", len(self.members), says=(label, tokens)))
         return task
 
@@ -316,6 +345,7 @@ class Machine:
             else:
                 self._children.forget(released)
                 self._obituaries.record(released, self._pid_of(released), "was terminated")
+                self._limiter.end(released)
         self.send_once.settle()
 
     def _let_go(self, descriptor: int) -> None:

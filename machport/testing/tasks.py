@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from machport.abi import constants as c
 from machport.abi.errors import InvalidArgument
+from machport.abi.limits import Limits
 from machport.abi.traps import Buffer, Payload
 from machport.client.inheritance import InheritedRight
 from machport.face.blocking import PortSet, SendRight, Task
@@ -85,6 +86,7 @@ class WorldTask(Task):
         rights: Mapping[str, Transfer] | None = None,
         bootstrap: bool = False,
         confined: Confinement | bool = False,
+        limits: Limits | None = None,
         **kwargs: Any,
     ) -> Child:
         """Start ``target(*args, **kwargs, **rights)`` as a process of the world that ends with it.
@@ -95,7 +97,9 @@ class WorldTask(Task):
         if not callable(target):
             raise InvalidArgument(f"spawn needs a function, not {target!r}; write spawn(f, arg), not spawn(f(arg))")
         kwargs = kwargs | dict(rights or {})
-        name, process = self._world.start(self, target, args, kwargs, bootstrap=bootstrap, label=None, daemon=True)
+        name, process = self._world.start(
+            self, target, args, kwargs, bootstrap=bootstrap, label=None, daemon=True, limits=limits
+        )
         return Child(cast(Any, process), SendRight(self, name))
 
     def new_attendant(self) -> Attendant:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.errors import DeadTask, InvalidArgument, error_for
+from machport.abi.limits import Limits
 from machport.abi.traps import Payload
 from machport.client.process import process_task
 from machport.face.blocking import Task
@@ -232,12 +233,15 @@ class World(Closing):
         bootstrap: bool,
         label: str | None,
         daemon: bool,
+        limits: Limits | None = None,
     ) -> tuple[int, Process]:
         """Make a task, give it the rights among the arguments, and a process that has it; the maker's name for it."""
         calls = maker.calls
         child = calls.task_create(maker.name)
         arrival = Arrival(maker, child)
         try:
+            if limits is not None:
+                calls.task_set_limits(child, limits)
             if bootstrap:
                 port = maker.bootstrap
                 if port is not None:
