@@ -131,6 +131,13 @@ def attacker(name: str, number: int) -> Iterator[subprocess.Popen[str]]:
 def run(report: Report) -> None:
     """Every scenario, one after the other, each with a daemon of its own."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        _run(report)
+    finally:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+def _run(report: Report) -> None:
     for scenario in SCENARIOS:
         with tempfile.TemporaryDirectory(prefix="machport-") as directory:
             path = Path(directory, "daemon.sock")
@@ -147,7 +154,9 @@ def run(report: Report) -> None:
 def _exhaust(report: Report, scenario: Scenario, daemon: Daemon, bystanders: list[Bystander]) -> None:
     measure_while(bystanders, lambda: time.sleep(0.2))
     descriptors, resident = daemon.descriptors, daemon.resident
+    used = daemon.seconds
     alone = measure_while(bystanders, lambda: time.sleep(_SECONDS))
+    rest = (daemon.seconds - used) / _SECONDS
     with attacker("burn", 0) as burning:
         _wait_until_reached(burning)
         beside = measure_while(bystanders, lambda: time.sleep(_SECONDS))
@@ -161,7 +170,7 @@ def _exhaust(report: Report, scenario: Scenario, daemon: Daemon, bystanders: lis
             most = daemon.resident
 
     during = measure_while(bystanders, attack)
-    after = measure_while(bystanders, lambda: _wait_until_idle(daemon))
+    after = measure_while(bystanders, lambda: _wait_until_idle(daemon, rest))
     if daemon.process.poll() is not None:
         report.anomaly(f"{scenario.name}: the daemon ended with {daemon.process.returncode}")
         return
@@ -198,12 +207,12 @@ def _wait_until_reached(process: subprocess.Popen[str]) -> int:
     return int(line.split()[1])
 
 
-def _wait_until_idle(daemon: Daemon) -> None:
+def _wait_until_idle(daemon: Daemon, rest: float) -> None:
     """Until the daemon uses no more of a processor than the bystanders make it, and at least for a while."""
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
         before = daemon.seconds
-        time.sleep(1.0)
-        if daemon.seconds - before < 0.5:
+        time.sleep(_SECONDS / 3)
+        if daemon.seconds - before <= (1.5 * rest + 0.05) * _SECONDS / 3 + 0.02:
             return
     raise RuntimeError("the daemon does not come to rest")

@@ -26,6 +26,7 @@ cdef class Quota:
     cdef public int64_t bytes_max
     cdef public int64_t sending_max
     cdef public int64_t waiters_max
+    cdef public int64_t busy
     cdef public object waiting
     cdef readonly list relieved
     cdef public bint is_relieved

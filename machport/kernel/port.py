@@ -57,6 +57,7 @@ class Quota:
         messages, bytes: in the queues now; bytes as ``Message.weigh`` has them.
         messages_max, bytes_max: how many there may be before senders wait.
         waiters_max: calls of the holder that may wait; the driver looks at it.
+        busy: threads of the holder to whose calls the driver looks now; the driver's.
         sending, sending_max: bytes of messages of the holder's own that wait for room elsewhere.
         waiting: ports with room of their own at which somebody waits for room here: each lets one sender go on when
             it is its turn, so that many senders at one port do not hold up those at another.
@@ -65,6 +66,7 @@ class Quota:
     """
 
     __slots__ = (
+        "busy",
         "bytes",
         "bytes_max",
         "exceeded",
@@ -89,6 +91,7 @@ class Quota:
         self.bytes_max = UNLIMITED
         self.sending_max = UNLIMITED
         self.waiters_max = UNLIMITED
+        self.busy = 0
         self.waiting: OrderedDict[Port, None] = OrderedDict()
         self.relieved = relieved
         self.is_relieved = False

@@ -72,8 +72,8 @@ _DESCRIPTOR_RESERVE: Final = 64
 _AT_ONCE: Final = 256
 _MOMENT: Final = 0.0001
 _STEPS: Final = 8
-#: Sockets and the like that are looked at before rings are again.
-_EVENTS: Final = 8
+#: Sockets and the like that are looked at before rings are again: a connection that comes or ends is work.
+_EVENTS: Final = 2
 #: Seconds after which the loop looks at its deadlines in any case: epoll does not count to a trap's longest timeout.
 _LONGEST_SLEEP: Final = 3600.0
 #: Packets of a dead process that are still carried out.

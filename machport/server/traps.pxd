@@ -33,10 +33,13 @@ cdef class Traps:
     cpdef bint look(self) except -1
     @cython.locals(channel=Channel, served=int64_t)
     cdef int64_t _turn(self) except -1
-    @cython.locals(count=int64_t)
+    @cython.locals(count=int64_t, task=Task, busy=int64_t, turn=int64_t)
     cdef int64_t _serve(self, Channel channel) except -1
     @cython.locals(channel=Channel)
     cdef _retire(self, int64_t now)
+    @cython.locals(quota=Quota)
+    cdef _leave(self, Channel channel)
+    @cython.locals(quota=Quota)
     cpdef attend(self, Channel channel)
     cpdef forget(self, Channel channel)
     @cython.locals(waiter=Waiter, call=TaggedCall)

@@ -42,7 +42,7 @@ _CANCEL: Final = t.CANCEL.number
 _REPLY_PORT: Final = t.REPLY_PORT.number
 #: Traps that make a port in the space of a task.
 _MAKERS: Final = {trap.number: trap for trap in (t.REPLY_PORT, t.ALLOCATE, t.CONSTRUCT)}
-#: Traps of one thread that are carried out before the next thread has its turn.
+#: Traps of one task that are carried out before the next task has its turn; its busy threads share them.
 _TURN: Final = 64
 #: Traps that a dead process is still granted.
 _DRAINED: Final = 4096
@@ -125,8 +125,12 @@ class Traps:
 
     def _serve(self, channel: Channel) -> int:
         count = 0
+        task = channel.task
+        assert task is not None and task.space.quota is not None
+        busy = task.space.quota.busy
+        turn = _TURN // busy if 0 < busy < _TURN else 1
         try:
-            while count < _TURN:
+            while count < turn:
                 trap = channel.next_trap()
                 if trap is None:
                     break
@@ -156,8 +160,15 @@ class Traps:
             if channel.waiter is None and not channel.outbox and not channel.is_quiet():
                 channel.looked_at = now
                 continue
-            channel.is_busy = False
-            self._busy.remove(channel)
+            self._leave(channel)
+
+    def _leave(self, channel: Channel) -> None:
+        """The channel's rings are not looked at any more."""
+        channel.is_busy = False
+        self._busy.remove(channel)
+        quota = channel.task.space.quota  # type: ignore[union-attr]
+        assert quota is not None
+        quota.busy -= 1
 
     def attend(self, channel: Channel) -> None:
         """The channel's bell rang, or its thread is about to speak: look at its rings from now on."""
@@ -169,13 +180,15 @@ class Traps:
             channel.is_busy = True
             channel.looked_at = memory.now()
             self._busy.append(channel)
+            quota = channel.task.space.quota  # type: ignore[union-attr]
+            assert quota is not None
+            quota.busy += 1
 
     def forget(self, channel: Channel) -> None:
         """The channel is gone: its call ends without an answer."""
         channel.deadline = None
         if channel.is_busy:
-            channel.is_busy = False
-            self._busy.remove(channel)
+            self._leave(channel)
         self.abandon(channel)
 
     def abandon(self, channel: Channel) -> None:

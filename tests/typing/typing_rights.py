@@ -143,7 +143,9 @@ def watching(port: ReceiveRight, right: SendRight) -> None:
 
 
 def children(task: Task, port: ReceiveRight) -> None:
-    child = task.spawn(print, port.move(), bootstrap=True)
+    child = task.spawn(print, port.move(), bootstrap=True, limits=machport.Limits(names=5))
+    assert_type(task.limits(), machport.Limits)
+    assert_type(task.usage().names, int | None)
     assert_type(child, Child)
     assert_type(child.pid, int)
     assert_type(child.exitcode, int | None)
