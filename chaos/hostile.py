@@ -107,7 +107,8 @@ def _await(happened: Callable[[], bool], processes: tuple[Child, ...]) -> None:
     """Until something has happened, unless a process ends first."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
-        if time.monotonic() > deadline or select.select([process.pidfd for process in processes], [], [], 0.01)[0]:
+        ended = select.select([process.pidfd for process in processes], [], [], 0.01)[0]
+        if (ended or time.monotonic() > deadline) and not happened():
             raise TimeoutError
 
 

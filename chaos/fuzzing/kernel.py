@@ -30,6 +30,7 @@ from machport.testing.machine import NO_FILE, Call, Machine
 _NEW: Final = 4096
 _LOOK: Final = 256
 _NAMES: Final = 48
+_STEPS: Final = 5
 _WAITING: Final = 12
 _TOKENS: Final = (1000, 1000, *range(8))
 _TEMPTING: Final = (0, 1, 2, 3, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFF, 16, 64, 0x103, 0x1000)
@@ -88,7 +89,7 @@ class _Traps:
         if self._count % _NEW == 0 or not all(task.active for task in self.tasks):
             self._begin()
         at = 0
-        for _ in range(6):
+        for _ in range(_STEPS):
             if at + 3 > len(data):
                 break
             at = self._step(data, at)

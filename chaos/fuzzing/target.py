@@ -33,13 +33,13 @@ _MODULES: Final = {
 }
 #: Hundredths of all inputs: most for what every client can reach, and for what is fast.
 SHARES: Final = {
-    "traps": 20,
+    "traps": 17,
     "messages": 7,
-    "hello": 14,
+    "hello": 17,
     "layouts": 24,
-    "rings": 16,
+    "rings": 17,
     "packets": 8,
-    "queue_ends": 3,
+    "queue_ends": 2,
     "introductions": 3,
     "inheritance": 1,
     "transcripts": 4,
