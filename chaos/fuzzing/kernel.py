@@ -23,6 +23,7 @@ from machport.interfaces.body import Body, Unfit
 from machport.kernel import ports, tasks
 from machport.kernel.invariants import check
 from machport.kernel.port import Port
+from machport.kernel.rights import has_right_for
 from machport.kernel.task import Task
 from machport.testing.machine import NO_FILE, Call, Machine
 
@@ -31,12 +32,38 @@ _NEW: Final = 4096
 _LOOK: Final = 256
 _NAMES: Final = 48
 _STEPS: Final = 5
+_TRAILERS: Final = (0, 1, 2, 3, 7)
 _WAITING: Final = 12
 _TOKENS: Final = (1000, 1000, *range(8))
 _TEMPTING: Final = (0, 1, 2, 3, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFF, 16, 64, 0x103, 0x1000)
 #: Traps that a daemon takes care of beside its kernel: about channels, not about rights.
 _TRAPS: Final = sorted(number for number in t.TRAPS)
 _DISPOSITIONS: Final = (16, 17, 18, 19, 20, 21)
+_ALIVE: Final = c.MACH_PORT_TYPE_SEND_RIGHTS | c.MACH_PORT_TYPE_RECEIVE
+#: Values that fields may have, and types of right that names in them are mostly of.
+_CHOICES: Final[dict[str, tuple[int, ...]]] = {
+    "variant": (66, 69, 70, 72),
+    "sync": (0, 0, 1, 2),
+    "delta": (-1, 1, 0, 2),
+    "srdelta": (0, -1),
+    "guard": (0, 5),
+    "flags": (1, 2, 3, 4, 5, 16, 33),
+    "qlimit": (0, 1, 2, 1024),
+    "flavor": (1, 2, 4, 7),
+    "count": (0, 1, 10, 32),
+    "option": (2, 0x102, 0x06000002),
+    "rcv_limit": (0, 64, 65536),
+    "strict": (0, 1),
+    "which": (1, 4),
+}
+_TYPES: Final = {
+    "member": c.MACH_PORT_TYPE_RECEIVE,
+    "rcv_name": c.MACH_PORT_TYPE_RECEIVE,
+    "notify": c.MACH_PORT_TYPE_RECEIVE,
+    "after": c.MACH_PORT_TYPE_PORT_SET,
+    "pset": c.MACH_PORT_TYPE_PORT_SET,
+    "name": c.MACH_PORT_TYPE_RECEIVE | c.MACH_PORT_TYPE_PORT_SET | _ALIVE | c.MACH_PORT_TYPE_DEAD_NAME,
+}
 #: What begins a trap in an input: who makes it, and how the rest is read.
 _HEAD: Final = struct.Struct("<BB")
 Reader = tuple[Callable[[bytes], None], list[bytes]]
@@ -57,8 +84,10 @@ def _trap_seeds() -> list[bytes]:
         for option in (c.MACH_SEND_MSG, c.MACH_SEND_MSG | c.MACH_RCV_MSG, c.MACH_RCV_MSG):
             trap = MsgTrap(option, message if option & 1 else b"", (), 4096, 0x103, 0).pack()
             seeds.append(bytes((0, 0, len(trap))) + trap)
-    seeds.append(bytes((1, 2, 200, 4, 201, 3, 1, 19, 202, 20, 4, 1, 2, 3, 4)))
-    seeds.append(bytes((0, 2, 200, 5, 201, 1, 0, 19)) + bytes((2, 3, 200, 60)))
+    for count in (0, 1, 0x82, 3):
+        for who in range(3):
+            seeds.append(bytes((who, 2, 200, 40, 201, 41, count, 0x10, 202, 250, 70, 80, 90, who)) + bytes((who, 2)))
+            seeds.append(bytes((who, 3, 99, 41, 120, 40, count, 0x04, 130, 255, 71, 81, 91, who)) + bytes((who, 3)))
     return seeds
 
 
@@ -74,6 +103,7 @@ class _Traps:
         machine.kernel.name_limit = _NAMES
         self.tasks = [machine.begin_task(f"task{index}", _TOKENS) for index in range(3)]
         self._known: set[Port] = set()
+        self._tickets: list[bytes] = []
         kernel = machine.kernel
         for task in self.tasks:
             tasks.mach_task_self(kernel, task)
@@ -118,53 +148,114 @@ class _Traps:
     def _value(self, task: Task, byte: int) -> int:
         """A name of the task, something tempting, or a small number."""
         entries = task.space.entries
-        if byte >= 128 and entries:
+        if byte >= 64 and entries:
             return list(entries)[byte % len(entries)]
-        if byte >= 112:
+        if byte >= 48:
             return _TEMPTING[byte % len(_TEMPTING)]
         return byte
 
+    def _name(self, task: Task, byte: int, types: int) -> int:
+        """Mostly a name that denotes a right of some types."""
+        if byte >= 32:
+            found = [name for name, entry in task.space.entries.items() if entry.type & types]
+            if found:
+                return found[byte % len(found)]
+        return self._value(task, byte)
+
+    def _disposition(self, task: Task, name: int, byte: int, first: int = 0) -> int:
+        """Mostly one that fits what the name denotes."""
+        if byte >= 32:
+            entry = task.space.lookup(name)
+            if entry is not None:
+                fitting = [how for how in _DISPOSITIONS[first:] if has_right_for(entry, how)]
+                if fitting:
+                    return fitting[byte % len(fitting)]
+        return _DISPOSITIONS[first + byte % (6 - first)] if byte >= 4 else byte
+
+    def _task_port(self, task: Task, byte: int) -> int:
+        """Mostly the name of a task, its own above all."""
+        if byte >= 240:
+            # Perhaps one that waits for its process.
+            found = [
+                name
+                for name, entry in task.space.entries.items()
+                if entry.port is not None and isinstance(entry.port.kobject, Task)
+            ]
+            return found[byte % len(found)] if found else 0
+        if byte >= 16:
+            whose = self.tasks[byte % 9 if byte % 9 < 3 else self.tasks.index(task)]
+            entry = task.space.by_port.get(whose.port)
+            if entry is not None:
+                return entry.name
+        return self._value(task, byte)
+
     def _structured(self, task: Task, data: bytes, at: int) -> tuple[bytes, int]:
+        """A trap with arguments that may do; where what comes behind it begins."""
         trap = t.TRAPS[_TRAPS[data[at] % len(_TRAPS)]]
+        if trap is t.TASK_TERMINATE and data[at] < 240:
+            trap = t.ALLOCATE
         at += 1
-        arguments = []
-        for field in trap.fields:
-            byte = data[at] if at < len(data) else 0
+        arguments = list[int]()
+        for index, field in enumerate(trap.fields):
+            byte = data[at] if at < len(data) else 37 * (index + at) & 0xFF
             at += 1
-            value = self._value(task, byte)
+            if field == "words":
+                break
+            if field == "task":
+                value = self._task_port(task, byte)
+            elif field in _CHOICES and byte >= 16:
+                value = _CHOICES[field][byte % len(_CHOICES[field])]
+            elif field == "right" and trap is not t.INSERT_RIGHT:
+                value = (c.MACH_PORT_RIGHT_RECEIVE, c.MACH_PORT_RIGHT_SEND, 3, 4, 2)[byte % 5] if byte >= 16 else byte
+            elif field in ("disposition", "notify_type"):
+                value = self._disposition(task, arguments[-1], byte)
+            elif field in _TYPES:
+                value = self._name(task, byte, _TYPES[field])
+            else:
+                value = self._value(task, byte)
             if field in ("delta", "srdelta"):
                 value = (value + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-            elif field == "task" and byte & 1:
-                value = next(iter(task.space.entries)) if task.space.entries else 0
-            if field != "words":
-                arguments.append(value)
-        words = [self._value(task, byte) for byte in data[at : at + 6]] if "words" in trap.fields else []
-        return trap.pack(*arguments, words=words), at + len(words)
+            arguments.append(value)
+        words = list[int]()
+        if trap in (t.CLAIM, t.WATCH_DEPOSIT) and self._tickets and at & 3:
+            words = list(memoryview(self._tickets[at % len(self._tickets)]).cast("I"))
+        elif "words" in trap.fields:
+            words = [self._value(task, byte) for byte in data[at : at + data[-1] % 6]]
+            at += len(words)
+        return trap.pack(*arguments, words=words), at
 
     def _message(self, task: Task, data: bytes, at: int, receives: bool) -> tuple[bytes, int]:
-        chosen = data[at : at + 12].ljust(12, b"\0")
-        remote, how, local, local_how, count, option, source, limit = (self._value(task, byte) for byte in chosen[:8])
+        """A ``mach_msg``; where what comes behind it begins."""
+        chosen = data[at : at + 14].ljust(14, b"\xa5")
+        how, local_how, count, option, limit, id = chosen[1], chosen[3], chosen[4], chosen[5], chosen[7], chosen[13]
+        remote, local = self._name(task, chosen[0], _ALIVE), self._name(task, chosen[2], c.MACH_PORT_TYPE_RECEIVE)
+        source = self._name(task, chosen[6], c.MACH_PORT_TYPE_RECEIVE | c.MACH_PORT_TYPE_PORT_SET)
         descriptors, memory = [], []
         for index in range(count & 3):
-            name, kind = self._value(task, chosen[8 + index]), chosen[11 - index]
-            disposition = _DISPOSITIONS[kind % 6]
-            if kind & 64:
+            kind = chosen[13 - index]
+            name = self._value(task, chosen[8 + index])
+            disposition = self._disposition(task, name, kind)
+            if kind & 0x60 == 0x60:
                 descriptors.append(layout.port_array_descriptor(kind & 3, disposition))
                 memory.append(struct.pack("<I", name) * (kind & 3))
-            elif kind & 32:
+            elif kind & 0x50 == 0x50:
                 descriptors.append(layout.memory_descriptor(kind & 7))
                 memory.append(bytes(kind & 7))
             else:
                 descriptors.append(layout.port_descriptor(name, disposition))
-        buffer = layout.pack(
-            layout.bits(_DISPOSITIONS[how % 6], _DISPOSITIONS[local_how % 6] if local else 0),
-            remote,
-            local,
-            chosen[0],
-            descriptors=descriptors,
-        )
-        options = c.MACH_SEND_MSG | (c.MACH_RCV_MSG if receives else 0) | (option & 0x70) | option << 24 & 0x0F000000
-        return MsgTrap(options, buffer, memory, limit << 4, source, 0).pack(), at + 12
+        local_disposition = 0
+        if option & 1:
+            local = 0
+        elif local:
+            local_disposition = self._disposition(task, local, local_how, 1)
+        bits = layout.bits(self._disposition(task, remote, how, 1), local_disposition)
+        buffer = layout.pack(bits, remote, local, id, descriptors=descriptors, inline=bytes(count >> 2 & 12))
+        trailer = option >> 1 & 0xF if option & 0x80 else _TRAILERS[option % len(_TRAILERS)]
+        options = option & 0x70 | trailer << c.MACH_RCV_TRAILER_ELEMENTS_SHIFT
+        if count & 0x80:
+            return MsgTrap(c.MACH_RCV_MSG | options, b"", (), limit << 4, source, 0).pack(), at + 14
+        options |= c.MACH_SEND_MSG | (c.MACH_RCV_MSG if receives else 0)
+        return MsgTrap(options, buffer, memory, limit << 4, source, 0).pack(), at + 14
 
     def _trap(self, task: Task, payload: bytes, files: int) -> None:
         machine = self.machine
@@ -177,6 +268,10 @@ class _Traps:
             return
         if call.answers is not None:
             self._read(call)
+            number = t.number_of(call.payload)
+            if number in (t.TICKET.number, t.DEPOSIT.number) and not t.number_of(call.answers[0]):
+                self._tickets.append(call.answers[0][4:])
+                del self._tickets[:-4]
 
     def _read(self, call: Call) -> None:
         """What the client makes of its answers."""
@@ -202,10 +297,29 @@ class _Traps:
                 end(call)
         machine.events.clear()
         for task in self.tasks:
-            # A set or port that nothing is left of makes room for others.
-            if len(task.space.entries) >= _NAMES:
-                name = list(task.space.entries)[3 + self._count % (_NAMES - 4)]
-                self._trap(task, t.DESTROY.pack(next(iter(task.space.entries)), name), 0)
+            if not task.active:
+                continue
+            entry = task.space.by_port.get(task.port)
+            if entry is None and len(task.space.entries) < _NAMES:
+                # Without it nothing but messages could be asked for any more.
+                self._trap(task, t.TASK_SELF.pack(), 0)
+            elif entry is not None and len(task.space.entries) >= _NAMES:
+                # Something makes room for others.
+                name = list(task.space.entries)[self._count % _NAMES]
+                self._trap(task, t.DESTROY.pack(entry.name, name), 0)
+        if self._count % 64 == 0:
+            self._meet()
+
+    def _meet(self) -> None:
+        """Rights to a task and to a port of it get to another."""
+        kernel, count = self.machine.kernel, self._count // 64
+        one, other = self.tasks[count % 3], self.tasks[(count + 1) % 3]
+        if not one.active or not other.active or max(len(one.space.entries), len(other.space.entries)) > _NAMES - 4:
+            return
+        port = ports.mach_port_construct(kernel, one, c.MPO_INSERT_SEND_RIGHT | c.MPO_QLIMIT, count % 3, 0)
+        self.machine.send_once.made(one.space.entries[port].port)  # type: ignore[arg-type]
+        ports.mach_port_extract_right(kernel, other, one, port, c.MACH_MSG_TYPE_MAKE_SEND)
+        tasks.copy_to(kernel, other, one.port)
 
 
 class _Point(msgspec.Struct):
