@@ -1,8 +1,8 @@
 """Whatever bytes come, they are taken or refused: nothing else is raised, and the kernel stays in order.
 
 Traps, messages, the first packet, packets with descriptors, rings that somebody writes into, ends of data queues,
-introductions, what programs inherit, and files, each as a function of bytes (``chaos.fuzzing``).  atheris makes the
-inputs, from what earlier ones reached in the interpreted modules, and the compiled ones get the same.
+introductions, what programs inherit, transcripts and snapshots, each as a function of bytes (``chaos.fuzzing``).
+atheris makes the inputs, from what earlier ones reached in the interpreted modules, and the compiled ones get the same.
 """
 
 from __future__ import annotations

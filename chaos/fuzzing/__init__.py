@@ -3,5 +3,6 @@
 ``target``    what a target is, and all of them   ``kernel``    traps and messages, on embedded kernels
 ``layouts``   bytes without a kernel              ``shared``    rings in memory that somebody else writes
 ``sockets``   what comes with descriptors         ``files``     what is read from files
+``snapshots`` kernels that come back changed
 ``feeding``   inputs made by a seed               ``runner``    one target in a process of its own
 """

@@ -30,19 +30,21 @@ _MODULES: Final = {
     "shared": ("rings",),
     "sockets": ("packets", "queue_ends", "introductions"),
     "files": ("inheritance", "transcripts"),
+    "snapshots": ("snapshots",),
 }
 #: Hundredths of all inputs: most for what every client can reach, and for what is fast.
 SHARES: Final = {
     "traps": 17,
     "messages": 7,
-    "hello": 17,
+    "hello": 15,
     "layouts": 24,
     "rings": 17,
     "packets": 8,
     "queue_ends": 2,
     "introductions": 3,
     "inheritance": 1,
-    "transcripts": 4,
+    "transcripts": 3,
+    "snapshots": 3,
 }
 
 

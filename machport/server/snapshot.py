@@ -163,5 +163,5 @@ def unpack(data: bytes | memoryview, descriptors: Sequence[int]) -> tuple[State,
                 view[head:], type=tuple[dict[str, Any], list[Any], list[tuple[int, int]]]
             )
             return state, Restoring(kernel, files, descriptors)
-        except (msgspec.MsgspecError, kernel_snapshot.SnapshotError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, kernel_snapshot.SnapshotError) as error:
             raise ProtocolError(f"this is no snapshot of a daemon: {error}") from None

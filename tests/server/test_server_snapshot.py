@@ -100,8 +100,10 @@ def begin_and_settle(daemon: Daemon) -> None:
         (lambda data: data[:-1], "no snapshot of a daemon"),
         (lambda data: data[:HEAD] + msgspec.msgpack.encode([{}, [], []]), "no snapshot of a daemon"),
         (lambda data: data[:HEAD] + msgspec.msgpack.encode(7), "no snapshot of a daemon"),
+        (lambda data: data[:HEAD] + b"\x93\x80\x91\xa1\xff\x90", "no snapshot of a daemon"),
+        (lambda data: data[:HEAD] + b"\x93\x80" + b"\x91" * 5000, "no snapshot of a daemon"),
     ],
-    ids=["nothing", "magic", "version", "torn", "empty", "number"],
+    ids=["nothing", "magic", "version", "torn", "empty", "number", "text that is none", "too deep"],
 )
 def test_what_is_no_snapshot_is_refused(spoil: Any, says: str) -> None:
     data = (SAMPLES / f"{VERSION}.bin").read_bytes()
