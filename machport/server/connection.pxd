@@ -40,6 +40,7 @@ cdef class Channel:
     cdef public Waiter many
     cdef public int64_t left
     cdef public int64_t memory
+    cdef public int64_t kept
     cdef public object deadline
     cdef public bint by_ring
     cdef public object outbox
@@ -55,6 +56,7 @@ cdef class Channel:
     cpdef dict tagged_calls(self)
     cpdef is_expected(self)
     cpdef bint answer(self, Answer answer) except -1
+    @cython.locals(answer=Answer)
     cpdef bint flush(self) except -1
     cdef bint _write(self, Answer answer) except -1
     cdef _written(self, Answer answer)

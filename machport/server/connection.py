@@ -68,6 +68,7 @@ class Channel:
         peer: who connected, for the channel that a connection begins with: who speaks by its socket must be that
             process, or of its user, or root.
         memory: bytes of its rings, which count with its task.
+        kept: bytes of answers in ``outbox``.
         is_busy: the daemon looks at the rings; ``looked_at`` is when it last found a trap there, in nanoseconds.
     """
 
@@ -85,6 +86,7 @@ class Channel:
         "deadline",
         "delivered",
         "is_busy",
+        "kept",
         "left",
         "looked_at",
         "many",
@@ -115,6 +117,7 @@ class Channel:
         self.many: Waiter | None = None
         self.left = 0
         self.memory = 0
+        self.kept = 0
         self.deadline: float | None = None
         self.by_ring = False
         self.outbox: deque[Answer] = deque()
@@ -239,6 +242,7 @@ class Channel:
                 self.outbox.append(answer)
                 raise
         self.outbox.append(answer)
+        self.kept += answer.size()
         return False
 
     def flush(self) -> bool:
@@ -246,7 +250,9 @@ class Channel:
         while self.outbox:
             if not self._write(self.outbox[0]):
                 return False
-            self._written(self.outbox.popleft())
+            answer = self.outbox.popleft()
+            self.kept -= answer.size()
+            self._written(answer)
         return True
 
     def _written(self, answer: Answer) -> None:

@@ -84,6 +84,7 @@ cdef class Traps:
     @cython.locals(many=Waiter, option=int64_t, parts=list, results=list, size=int64_t, length=int64_t, answer=Answer)
     cdef _go_on(self, Channel channel, Result result)
 
+    @cython.locals(quota=Quota)
     cdef _answer(self, Channel channel, Answer answer)
     cdef _cut_off(self, Channel channel, object error)
     cpdef bint flush(self, Channel channel) except -1

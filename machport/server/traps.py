@@ -558,7 +558,12 @@ class Traps:
     def _answer(self, channel: Channel, answer: Answer) -> None:
         try:
             if not channel.answer(answer):
-                self._keep(channel)
+                quota = channel.task.space.quota if channel.task is not None else None
+                if quota is not None and channel.kept > quota.bytes_max and len(channel.outbox) > 1:
+                    # What it was given without reading counts no more in its queues, to which it goes back.
+                    self.broken.append((channel, "it does not read what it is answered"))
+                else:
+                    self._keep(channel)
         except (OSError, LimitReached) as error:
             self.broken.append((channel, f"an answer could not be written: {error}"))
         except ProtocolError as error:

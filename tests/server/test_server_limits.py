@@ -18,6 +18,7 @@ from actors import PATIENCE, Client, DaemonProcess, RawTask, connect
 import machport
 from machport import Limits, testing
 from machport.abi import constants as c
+from machport.abi import message as layout
 from machport.abi import traps as t
 from machport.carrier import packet
 from machport.carrier.hello import Hello
@@ -452,6 +453,23 @@ def test_with_little_memory_the_largest_holder_gets_no_more_and_others_do(socket
             names = greedy.usage().names
             assert names is not None and names < 150_000
         logged(daemon, "memory is short: task greedy")
+
+
+def test_messages_that_a_client_is_given_and_does_not_read_go_back_and_its_channel_ends(strict: DaemonProcess) -> None:
+    """Many receives with tags, and more bytes than may wait for the task: it cannot hide them in its answers."""
+    with RawTask(strict.path, "few-bytes") as raw, raw.rings() as thread:
+        me = raw.call(t.TASK_SELF)[0]
+        port = raw.call(t.REPLY_PORT)[0]
+        for tag in range(60):
+            receive = t.MsgTrap(c.MACH_RCV_MSG, rcv_limit=4096, rcv_name=port)
+            assert thread.publish(bytes(t.pack_async(tag, receive)))
+        raw.call(t.INSERT_RIGHT, me, port, port, c.MACH_MSG_TYPE_MAKE_SEND)
+        buffer = layout.pack(layout.bits(c.MACH_MSG_TYPE_COPY_SEND), port, inline=bytes(2000))
+        for _ in range(60):
+            raw.trap(t.MsgTrap(c.MACH_SEND_MSG | c.MACH_SEND_TIMEOUT, buffer).pack())
+        while thread.sock.recv(1 << 16):
+            pass
+        assert 0 < (usage(raw).messages or 0) < 60
 
 
 def test_a_client_that_asks_and_reads_nothing_is_not_served_further(daemon: DaemonProcess, task: machport.Task) -> None:
