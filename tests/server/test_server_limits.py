@@ -207,13 +207,18 @@ def test_what_a_task_waits_to_send_is_limited(strict: DaemonProcess) -> None:
         sender.join(PATIENCE)
 
 
+def tagged(tag: int, trap: t.MsgTrap) -> bytes:
+    payload = t.pack_async(tag, trap)
+    return payload if isinstance(payload, bytes) else b"".join(payload)
+
+
 def test_calls_that_wait_are_limited(strict: DaemonProcess) -> None:
     with RawTask(strict.path, "impatient") as raw:
         port = raw.call(t.REPLY_PORT)[0]
         with raw.rings() as thread:
             for tag in range(6):
                 receive = t.MsgTrap(c.MACH_RCV_MSG, rcv_limit=100, rcv_name=port)
-                assert thread.publish(bytes(t.pack_async(tag, receive)))
+                assert thread.publish(tagged(tag, receive))
             for tag in (4, 5):
                 found, answer = t.unpack_tagged(thread.answer())
                 assert (found, answer.code) == (tag, c.KERN_RESOURCE_SHORTAGE)
@@ -462,7 +467,7 @@ def test_messages_that_a_client_is_given_and_does_not_read_go_back_and_its_chann
         port = raw.call(t.REPLY_PORT)[0]
         for tag in range(60):
             receive = t.MsgTrap(c.MACH_RCV_MSG, rcv_limit=4096, rcv_name=port)
-            assert thread.publish(bytes(t.pack_async(tag, receive)))
+            assert thread.publish(tagged(tag, receive))
         raw.call(t.INSERT_RIGHT, me, port, port, c.MACH_MSG_TYPE_MAKE_SEND)
         buffer = layout.pack(layout.bits(c.MACH_MSG_TYPE_COPY_SEND), port, inline=bytes(2000))
         for _ in range(60):
