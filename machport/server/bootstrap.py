@@ -55,9 +55,10 @@ class Bootstrap:
         return [saving.task(self.task), self.service, saving.waiter(self.waiter), self.names]
 
     @classmethod
-    def resumed(cls, kernel: Kernel, state: State, restoring: Restoring) -> Bootstrap:
+    def resumed(cls, kernel: Kernel, state: State, restoring: Restoring, names_max: int = 65536) -> Bootstrap:
         """The service of a daemon whose place is taken."""
         bootstrap = cls.__new__(cls)
+        bootstrap.names_max = names_max
         bootstrap.kernel = kernel
         task, bootstrap.service, waiter, bootstrap.names = state
         bootstrap.task = restoring.task(task)

@@ -698,7 +698,8 @@ class Daemon:
     def _restored(cls, state: State, restoring: Restoring, settings: Settings, arguments: Sequence[str]) -> Self:
         listener = socket.socket(fileno=restoring.descriptor(state["listener"]))
         place = Place(Path(state["path"]), restoring.descriptor(state["lock"]))
-        begun = restoring.kernel, Bootstrap.resumed(restoring.kernel, state["bootstrap"], restoring)
+        services = settings.configuration.daemon.services
+        begun = restoring.kernel, Bootstrap.resumed(restoring.kernel, state["bootstrap"], restoring, services)
         daemon = cls(listener, place, settings, arguments=arguments, begun=begun)
         daemon._resume(state, restoring)
         return daemon
@@ -720,7 +721,10 @@ class Daemon:
         for client in self._clients.values():
             account = self._limiter.of(client.task)
             if account is None:
-                raise ProtocolError(f"task {client.task.label} has no limits")
+                if client.task.active:
+                    raise ProtocolError(f"task {client.task.label} has no limits")
+                # It was terminated, and its process has not gone yet.
+                continue
             account.memory = sum(channel.memory for channel in client.channels)
 
     def _watch_client(self, client: Client) -> None:

@@ -173,6 +173,8 @@ class Limiter:
 
         Memory is counted with the channels.
         """
+        # Other parts have begun some anew.
+        self._accounts.clear()
         for number, pid, limits, threads, descriptors in state:
             task = restoring.task(number)
             account = self._accounts[task] = Account(task, Limits(*limits))

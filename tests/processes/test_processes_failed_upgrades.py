@@ -32,7 +32,7 @@ COMMAND = "from machport.cli import main; main()"
 @pytest.fixture
 def changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What every Python of the daemon's runs first, from the time when it is written: another program is installed."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     return tmp_path / "sitecustomize.py"
 
 
