@@ -6,9 +6,10 @@ import pytest
 
 from machport.abi import constants as c
 from machport.kernel.refusal import Refusal
+from machport.peer.attestation import Peer
 from machport.server.admission import Admission
 from machport.server.configuration import DaemonLimits
-from machport.server.connection import Channel, Peer
+from machport.server.connection import Channel
 
 
 class Clock:

@@ -209,7 +209,7 @@ def test_what_a_task_waits_to_send_is_limited(strict: DaemonProcess) -> None:
 
 def tagged(tag: int, trap: t.MsgTrap) -> bytes:
     payload = t.pack_async(tag, trap)
-    return payload if isinstance(payload, bytes) else b"".join(payload)
+    return payload if isinstance(payload, bytes) else b"".join(map(bytes, payload))
 
 
 def test_calls_that_wait_are_limited(strict: DaemonProcess) -> None:

@@ -23,7 +23,7 @@ from machport.server.dispatch import Answer
 def test_an_answer_that_cannot_be_written_is_kept_with_its_message_and_closes_its_files() -> None:
     """The thread is gone, and the daemon learns it only by writing."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pair, memory = rings.create(rings.NARROW)
+    pair = rings.create(rings.NARROW)
     closer = Closer()
     channel = Channel(ours, closer, pair)
     channel.begin(True)
@@ -38,7 +38,6 @@ def test_an_answer_that_cannot_be_written_is_kept_with_its_message_and_closes_it
     # The end comes when the file is closed.
     assert os.read(reading, 1) == b""
     os.close(reading)
-    os.close(memory)
 
 
 @pytest.mark.parametrize("trap", [t.REPLY_PORT, t.ALLOCATE, t.CONSTRUCT], ids=lambda trap: trap.call)
