@@ -7,6 +7,7 @@ cimport machport.abi.constants as c
 cimport machport.abi.message as layout
 cimport machport.abi.words as words
 from machport.abi.message cimport Parsed
+from machport.kernel.counts cimport Counts, memory_size
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Item, Message
 from machport.kernel.port cimport Port

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi import words
+from machport.kernel.counts import memory_size
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message
 from machport.kernel.port import DEAD, Port
@@ -173,6 +174,9 @@ def take_back(kernel: Kernel, task: Task, result: Result) -> None:
             if item.type == c.MACH_MSG_TYPE_PORT_RECEIVE and right is not None and right.active:
                 right.destination = port
     port.push_back(message)
+    kernel.counts.queued += 1
+    kernel.counts.received -= 1
+    kernel.counts.received_bytes -= message.size() + memory_size(message)
     serve(kernel, port)
 
 

@@ -3,6 +3,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
+from machport.kernel.counts cimport Counts, LossesByTask
 from machport.kernel.port cimport Port, RequestTable, new_port
 from machport.kernel.space cimport Space
 from machport.kernel.waiter cimport Line, Waiter
@@ -17,6 +18,9 @@ cdef class Kernel:
     cdef public dict tasks
     cdef public int64_t tasks_made
     cdef public int64_t ending
+    cdef readonly Counts counts
+    cdef readonly LossesByTask losses
+    cdef public list notices
     cdef public object garbage
     cdef public Line woken
     cdef public list changed

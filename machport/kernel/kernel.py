@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from machport.kernel.counts import Counts, LossesByTask
 from machport.kernel.dialect import MANUAL, Dialect
 from machport.kernel.message import Message
 from machport.kernel.port import Excess, Port, Quota, RequestTable, SlottedRequestTable, new_port
@@ -29,6 +30,9 @@ class Kernel:
         slice: how much is destroyed at once, as messages, notifications and entries of a space; what is more waits
             in ``unfinished`` until the driver calls ``tasks.carry_on``.  0 for all at once, which is how it begins.
         ending: number of the task that is being terminated, or 0: what its end destroys remembers it.
+        counts: what it has done.
+        losses: what was lost with each task that ended.
+        notices: id of each notification that is sent, and the ports that it is about and goes to; None if nobody asks.
     """
 
     def __init__(self, dialect: Dialect = MANUAL, *, name_limit: int = DEFAULT_NAME_LIMIT) -> None:
@@ -45,6 +49,9 @@ class Kernel:
         #: Whose end goes on when the driver lets it, and the task that was ending when it began: a task, a port with
         #: its queue, the requests on a dead port, a message.
         self.unfinished: deque[tuple[int, Any]] = deque()
+        self.counts: Final = Counts()
+        self.losses: Final = LossesByTask()
+        self.notices: list[tuple[int, Port | None, Port]] | None = None
         #: Messages that wait to be destroyed; the first of them is being destroyed (P31).
         self.garbage: deque[Message] = deque()
         #: Waiters that left their line and have yet to do the rest of their work.
@@ -83,6 +90,7 @@ class Kernel:
         """A new port whose receive right the kernel holds, standing for ``kobject``."""
         port = new_port(self.space)
         port.kobject = kobject
+        self.counts.ports += 1
         return port
 
     def release(self, kobject: Any) -> None:

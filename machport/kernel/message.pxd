@@ -30,6 +30,7 @@ cdef class Message:
     cdef public bint circular
     cdef public bint asks
     cdef public int64_t seqno
+    cdef public int64_t serial
     cdef public bint returned
     cdef public Message next
     cdef public int64_t weight

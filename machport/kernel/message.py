@@ -45,6 +45,7 @@ class Message:
         items: contents of the descriptors; None if the message is not complex.
         tokens: sender (euid, egid) and audit token, fixed when the message was sent (M35).
         circular: carries a right that must not arrive where it is sent (P27).
+        serial: which of all messages it is that tasks have sent; 0 for one of the kernel's.
         asks: its reply right was made for it, so that whoever waits for the answer waits for this message's.
     """
 
@@ -61,6 +62,7 @@ class Message:
         "remote_type",
         "returned",
         "seqno",
+        "serial",
         "tokens",
         "voucher",
         "weight",
@@ -79,6 +81,7 @@ class Message:
         self.circular = False
         self.asks = False
         self.seqno = 0
+        self.serial = 0
         #: Was received once, by a task that ended before it saw it.
         self.returned = False
         self.next: Message | None = None

@@ -9,6 +9,7 @@ cimport machport.kernel.phase as phase
 from machport.abi.message cimport trailer_size
 from machport.kernel.copyin cimport copyin_message
 from machport.kernel.copyout cimport copyout_message, copyout_pseudo
+from machport.kernel.counts cimport Counts, memory_size
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Message, new_message, word_notification
 from machport.kernel.port cimport Port, PortSet, Quota, Request
@@ -41,7 +42,7 @@ cpdef interrupt(Kernel kernel, Waiter waiter)
 cpdef abandon(Kernel kernel, Waiter waiter)
 cdef _give_up(Kernel kernel, Waiter waiter, int64_t send_code, int64_t receive_code)
 
-@cython.locals(message=Message, port=Port, quota=Quota)
+@cython.locals(message=Message, port=Port, quota=Quota, counts=Counts)
 cdef _start_send(Kernel kernel, Waiter waiter, object buffer, object memory)
 @cython.locals(entry=Entry)
 cdef _check_need_not_wait(Space space, Quota quota, object buffer)

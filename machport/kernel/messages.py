@@ -15,6 +15,7 @@ from machport.abi.message import trailer_size
 from machport.kernel import phase
 from machport.kernel.copyin import copyin_message
 from machport.kernel.copyout import copyout_message, copyout_pseudo
+from machport.kernel.counts import memory_size
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message, new_message, word_notification
 from machport.kernel.port import Port, PortSet, Quota, Request
@@ -149,6 +150,12 @@ def _start_send(kernel: Kernel, waiter: Waiter, buffer: bytes | memoryview, memo
     if quota is not None and quota.sending >= quota.sending_max:
         _check_need_not_wait(waiter.task.space, quota, buffer)
     message = copyin_message(kernel, waiter.task, buffer, memory)
+    counts = kernel.counts
+    counts.sent += 1
+    counts.sent_bytes += len(buffer)
+    if message.items is not None:
+        counts.sent_bytes += memory_size(message)
+    message.serial = counts.sent
     port = message.remote
     assert port is not None
     if message.circular and not kernel.dialect.full_before_circular:
@@ -323,6 +330,10 @@ def _receive(kernel: Kernel, waiter: Waiter, port: Port, message: Message) -> No
         destroy_message(kernel, message)
         waiter.finish(new_result(c.MACH_RCV_INVALID_NAME, "P section 11"))
         return
+    kernel.counts.received += 1
+    kernel.counts.received_bytes += message.size()
+    if message.items is not None:
+        kernel.counts.received_bytes += memory_size(message)
     is_too_large = too_large(kernel, message, waiter)
     waiter.finish(copyout_message(kernel, space, port, message, waiter.option, is_too_large))
 

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t
 cimport machport.abi.constants as c
 cimport machport.abi.words as words
 from machport.abi.message cimport is_disposition
+from machport.kernel.counts cimport Counts
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Message
 from machport.kernel.port cimport Port, PortSet, new_port
@@ -45,7 +46,7 @@ cdef _check_guard(Port port)
 cpdef int64_t mach_port_allocate(Kernel kernel, Task task, int64_t right) except -1
 cpdef mach_port_allocate_name(Kernel kernel, Task task, int64_t right, int64_t name)
 cdef _check_allocatable(int64_t right)
-cdef _allocate(Space space, int64_t name, int64_t right)
+cdef _allocate(Kernel kernel, Space space, int64_t name, int64_t right)
 cpdef int64_t mach_reply_port(Kernel kernel, Task task) except -1
 cpdef mach_port_rename(Kernel kernel, Task task, int64_t old, int64_t new)
 @cython.locals(entry=Entry, found=list)

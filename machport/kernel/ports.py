@@ -126,7 +126,7 @@ def mach_port_allocate(kernel: Kernel, task: Task, right: int) -> int:
     """A new receive right, port set or dead name; its name."""
     _check_allocatable(right)
     name = task.space.pick_name()
-    _allocate(task.space, name, right)
+    _allocate(kernel, task.space, name, right)
     return name
 
 
@@ -137,7 +137,7 @@ def mach_port_allocate_name(kernel: Kernel, task: Task, right: int, name: int) -
     if task.space.lookup(name) is not None:
         raise Refusal(c.KERN_NAME_EXISTS, "P section 5", "the name is in use")
     task.space.check_room()
-    _allocate(task.space, name, right)
+    _allocate(kernel, task.space, name, right)
 
 
 def _check_allocatable(right: int) -> None:
@@ -149,8 +149,9 @@ def _check_allocatable(right: int) -> None:
         raise Refusal(c.KERN_INVALID_VALUE, "P section 5", f"right {right} cannot be allocated")
 
 
-def _allocate(space: Space, name: int, right: int) -> None:
+def _allocate(kernel: Kernel, space: Space, name: int, right: int) -> None:
     if right == c.MACH_PORT_RIGHT_RECEIVE:
+        kernel.counts.ports += 1
         space.add(new_entry(name, c.MACH_PORT_TYPE_RECEIVE, 0, new_port(space)))
     elif right == c.MACH_PORT_RIGHT_PORT_SET:
         space.add(new_entry(name, c.MACH_PORT_TYPE_PORT_SET, 0, None, PortSet(name)))

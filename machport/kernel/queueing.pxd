@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t
 cimport machport.abi.constants as c
 cimport machport.kernel.phase as phase
 from machport.abi.message cimport trailer_size
+from machport.kernel.counts cimport Counts
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.message cimport Message
 from machport.kernel.port cimport Port, PortSet, Quota

@@ -17,6 +17,7 @@ from machport.kernel.waiter import Line, Waiter
 
 def enqueue(kernel: Kernel, port: Port, message: Message) -> None:
     """A message is accepted: it joins the queue, or goes to the receiver that has waited longest (M13)."""
+    kernel.counts.queued += 1
     port.append(message)
     serve(kernel, port)
 
@@ -26,6 +27,7 @@ def dequeue(kernel: Kernel, port: Port) -> Message:
     if port.pset is not None:
         port.pset.order.popleft()
     message = port.pop()
+    kernel.counts.queued -= 1
     if port.senders is not None:
         _admit_next(kernel, port)
     return message
@@ -87,6 +89,7 @@ def _admit(kernel: Kernel, port: Port, most: int) -> None:
         kernel.wake(waiter)
         if not message.circular:
             waiter.message = None
+            kernel.counts.queued += 1
             port.append(message)
             most -= 1
 

@@ -6,6 +6,7 @@ The order of effects is the subject of this file.  "Sends" means queued before t
 from __future__ import annotations
 
 from machport.abi import constants as c
+from machport.kernel.counts import Losses
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import (
     Item,
@@ -20,13 +21,22 @@ from machport.kernel.space import Entry, Space
 from machport.kernel.task import Task
 
 
-def notify(kernel: Kernel, notification: Message | None) -> None:
-    """Send a notification, if there is one: it never waits and never fails (N56); a dead port loses it (N58)."""
+def notify(kernel: Kernel, notification: Message | None, about: Port | None = None) -> None:
+    """Send a notification, if there is one: it never waits and never fails (N56); a dead port loses it (N58).
+
+    Args:
+        about: the port that it tells of, for whoever counts.
+    """
     if notification is None:
         return
     port = notification.remote
     assert port is not None
     if port.active:
+        kernel.counts.notified[notification.id] += 1
+        if kernel.ending:
+            kernel.losses.of(kernel.ending).notified(notification, port, about)
+        if kernel.notices is not None:
+            kernel.notices.append((notification.id, about, port))
         enqueue(kernel, port, notification)
     else:
         notification.remote = None
@@ -38,7 +48,7 @@ def notify(kernel: Kernel, notification: Message | None) -> None:
 
 def release_send(kernel: Kernel, port: Port) -> None:
     """A send right is destroyed."""
-    notify(kernel, drop_send(kernel, port))
+    notify(kernel, drop_send(kernel, port), port)
 
 
 def drop_send(kernel: Kernel, port: Port) -> Message | None:
@@ -62,7 +72,7 @@ def release_send_once(kernel: Kernel, port: Port) -> None:
     """A send-once right is destroyed unused: it is used up by saying so (N51, N55)."""
     port.unreceived = False
     port.lost_with = kernel.ending
-    notify(kernel, send_once_notification(port))
+    notify(kernel, send_once_notification(port), port)
 
 
 def release_right(kernel: Kernel, port: Port | None, type: int) -> None:
@@ -115,11 +125,18 @@ def release_receive(kernel: Kernel, port: Port) -> None:
     else:
         cancel_no_senders(kernel, port)
         port.destination = pd_request
-        notify(kernel, port_destroyed_notification(pd_request, port))
+        if kernel.ending:
+            losses = kernel.losses.of(kernel.ending)
+            losses.returned += 1
+        notify(kernel, port_destroyed_notification(pd_request, port), port)
 
 
 def destroy_port(kernel: Kernel, port: Port) -> None:
     """The port becomes inactive for ever: section 9 from step 3 on."""
+    losses: Losses | None = kernel.losses.of(kernel.ending) if kernel.ending else None
+    kernel.counts.ports -= 1
+    if losses is not None and port.kobject is None:
+        losses.ports += 1
     wake_all(kernel, port.senders, 0)
     port.active = False
     port.receiver = None
@@ -142,6 +159,10 @@ def destroy_port(kernel: Kernel, port: Port) -> None:
 def destroy_first(kernel: Kernel, port: Port) -> None:
     """The oldest message of a dead port is destroyed."""
     message = port.pop()
+    kernel.counts.queued -= 1
+    if kernel.ending:
+        losses = kernel.losses.of(kernel.ending)
+        losses.destroyed(message)
     message.remote = None
     destroy_message(kernel, message)
 
@@ -154,7 +175,10 @@ def take_requests(port: Port) -> list[Request]:
 
 
 def notify_of_death(kernel: Kernel, request: Request) -> None:
-    notify(kernel, word_notification(c.MACH_NOTIFY_DEAD_NAME, request.notify, request.name))
+    """A dead-name notification for one of those who asked."""
+    entry = request.entry
+    about = entry.died if entry.port is None else entry.port
+    notify(kernel, word_notification(c.MACH_NOTIFY_DEAD_NAME, request.notify, request.name), about)
 
 
 # Messages
@@ -233,6 +257,10 @@ def free_entry(space: Space, entry: Entry) -> Message | None:
 def destroy_entry(kernel: Kernel, space: Space, entry: Entry) -> None:
     """All rights of a name at once: ``mach_port_destroy``, and each entry of a space that dies."""
     port, type = entry.port, entry.type
+    if kernel.ending:
+        losses = kernel.losses.of(kernel.ending)
+        losses.send_rights += type & c.MACH_PORT_TYPE_SEND != 0
+        losses.send_once_rights += type & c.MACH_PORT_TYPE_SEND_ONCE != 0
     deleted = free_entry(space, entry)
     if type == c.MACH_PORT_TYPE_PORT_SET:
         assert entry.pset is not None
@@ -244,7 +272,7 @@ def destroy_entry(kernel: Kernel, space: Space, entry: Entry) -> None:
             release_receive(kernel, port)
         elif type & c.MACH_PORT_TYPE_SEND_ONCE:
             release_send_once(kernel, port)
-        notify(kernel, no_senders)
+        notify(kernel, no_senders, port)
     notify(kernel, deleted)
 
 

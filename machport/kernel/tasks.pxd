@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 
 cimport machport.abi.constants as c
 cimport machport.kernel.phase as phase
+from machport.kernel.counts cimport Counts
 from machport.kernel.kernel cimport Kernel
 from machport.kernel.messages cimport interrupt
 from machport.kernel.message cimport Message

@@ -45,6 +45,7 @@ def create_task(
 ) -> Task:
     """A task without threads; ``bootstrap`` becomes its bootstrap port, of which it gets a send right."""
     kernel.tasks_made += 1
+    kernel.counts.ports += 1
     task = Task(kernel.tasks_made, label, tokens, kernel.name_limit if name_limit is None else name_limit, names)
     task.space.quota = Quota(task, kernel.relieved, kernel.exceeded)
     task.port.receiver = kernel.space

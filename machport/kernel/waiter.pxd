@@ -18,6 +18,7 @@ cdef class Result:
     cdef public object memory
     cdef public object rule
     cdef public Py_ssize_t taken
+    cdef public int64_t serial
     cdef public Message received
     cdef public Port port
 

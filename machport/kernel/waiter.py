@@ -27,10 +27,11 @@ class Result:
         memory: content of its out-of-line regions and port arrays, one for each such descriptor.
         rule: number of the rule behind a code that is not success.
         taken: descriptors of a sent message that were taken and destroyed before the one that failed (M8).
+        serial: what a record of the calls knows the reception by; 0 for nothing.
         received, port: the message that was received and where, for ``copyout.take_back``; None if there is none.
     """
 
-    __slots__ = ("code", "head", "inline", "memory", "port", "received", "rule", "tail", "taken")
+    __slots__ = ("code", "head", "inline", "memory", "port", "received", "rule", "serial", "tail", "taken")
 
     def begin(self, code: int, rule: str) -> None:
         self.code = code
@@ -40,6 +41,7 @@ class Result:
         self.tail = b""
         self.memory: Sequence[bytes] = ()
         self.taken = 0
+        self.serial = 0
         self.received: Message | None = None
         self.port: Port | None = None
 
