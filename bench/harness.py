@@ -173,10 +173,10 @@ class Session(contextlib.ExitStack):
         self.callback(_end, process)
         return process
 
-    def daemon(self) -> Daemon:
+    def daemon(self, *options: str) -> Daemon:
         """Start a daemon of machport that serves nobody else."""
         path = self.directory / "daemon.sock"
-        process = self.program(sys.executable, "-m", "machport.server", "--ready", "--socket", str(path))
+        process = self.program(sys.executable, "-m", "machport.server", "--ready", "--socket", str(path), *options)
         assert process.stdout is not None
         if not select.select([process.stdout], [], [], self.left())[0] or not process.stdout.readline():
             raise Failed("no daemon of machport")

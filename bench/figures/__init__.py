@@ -14,6 +14,7 @@ from bench.figures.notices import Notices
 from bench.figures.oneway import Messages
 from bench.figures.roundtrip import AwaitedRoundTrips, RoundTrips
 from bench.figures.start import Start
+from bench.figures.tracing import TracedMessages, TracedRoundTrips
 from bench.figures.typed import TypedRoundTrips
 from bench.results import Figure
 
@@ -42,5 +43,7 @@ FIGURES: Final[dict[str, Figure]] = {
         Crowd(),
         Replay(),
         Start(),
+        TracedRoundTrips(),
+        TracedMessages(),
     )
 }

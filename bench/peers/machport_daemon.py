@@ -69,6 +69,19 @@ class CallRoundTrip(_Daemon, RoundTrip):
         return lambda body: call(body).body
 
 
+class _Traced(Peer):
+    """The daemon writes a trace to a file."""
+
+    def prepare(self, session: Session, size: int) -> Any:
+        daemon = session.daemon("--trace", str(session.directory / "trace"))
+        self.helpers = (daemon.pid,)
+        return str(daemon.path)
+
+
+class TracedCallRoundTrip(_Traced, CallRoundTrip):
+    name = "machport call and reply, traced"
+
+
 class AwaitedRoundTrip(_Daemon, AsyncRoundTrip):
     """Both sides are coroutines in loops of asyncio."""
 
@@ -113,6 +126,10 @@ class SendOneWay(_Daemon, OneWay):
         self._task = machport.Task(path=address)
         # Whatever became of a message, send says it by returning or raising.
         return self._task.look_up(SERVICE).send
+
+
+class TracedSendOneWay(_Traced, SendOneWay):
+    name = "machport send, one trap a message, traced"
 
 
 class SendManyOneWay(_Daemon, OneWay):

@@ -203,6 +203,17 @@ ALLOW_TASK_FOR_PID: Final = Trap(47, "allow_task_for_pid", "allowed")
 TASK_SET_LIMITS: Final = Trap(22, "task_set_limits", "task words")
 #: The words are the limits and then what is used.
 TASK_GET_LIMITS: Final = Trap(23, "task_get_limits", "task", "words")
+#: What the daemon knows of itself; ``kind`` is one of those below.  ``after`` is the serial of a death, the number of a
+#: task, or a place in a task's table.  Behind the return code is what ``abi.reports`` packs.
+REPORT: Final = Trap(20, "report", "kind task after most")
+REPORT_DEATHS: Final = 1
+REPORT_METRICS: Final = 2
+REPORT_TASKS: Final = 3
+REPORT_RIGHTS: Final = 4
+REPORT_HOLDINGS: Final = 5
+#: A descriptor to write a trace to comes along.  The words are the filters, as texts: patterns of labels of tasks,
+#: names of calls and patterns of labels of ports, each with commas between them; ``pid`` is 0 for every process.
+TRACE: Final = Trap(21, "trace", "pid words")
 
 # Traps of Mach and of the system
 REPLY_PORT: Final = Trap(26, "mach_reply_port", "", "name")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from machport.kernel.dialect import DIALECTS
+
+if TYPE_CHECKING:
+    from machport.client.oversight import Oversight
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,17 +66,24 @@ def replay(dialect: str, show_all: bool, files: tuple[Path, ...]) -> None:
     """Replay transcripts of a Mach kernel on an embedded one, and compare every result.
 
     FILES are text or gzip.  Each scenario is left at its first divergence.  Exits with 0 only if there is none.
-    What machport.testing recorded of a user's tasks is replayed, too; it follows the manual's rules.
+    What machport.testing recorded of a user's tasks is replayed, too, and what 'machport trace' wrote; both follow the
+    manual's rules.
     """
     from machport.replay.player import play
     from machport.replay.transcript import TranscriptError, read
     from machport.testing.transcript import play as play_world
+    from machport.tracing.replaying import play as play_trace
 
     scenarios = operations = divergences = 0
     for path in files:
         try:
             for scenario in read(path):
-                count, divergence = play_world(scenario) if scenario.is_world else play(scenario, DIALECTS[dialect])
+                if scenario.is_trace:
+                    count, divergence = play_trace(scenario)
+                elif scenario.is_world:
+                    count, divergence = play_world(scenario)
+                else:
+                    count, divergence = play(scenario, DIALECTS[dialect])
                 scenarios += 1
                 operations += count
                 if divergence is not None:
@@ -109,3 +122,109 @@ def demo(directory: Path | None, kills: int, seed: int) -> None:
     except KeyboardInterrupt:
         raise click.ClickException("interrupted") from None
     sys.exit(0 if right else 1)
+
+
+@contextlib.contextmanager
+def _overseeing() -> Iterator[Oversight]:
+    """A look at the daemon that runs; one sentence and exit code 1 if none does."""
+    from machport.abi.errors import MachError
+    from machport.client.oversight import Oversight
+
+    try:
+        with Oversight() as oversight:
+            yield oversight
+    except MachError as error:
+        raise click.ClickException(str(error)) from None
+    except BrokenPipeError:
+        # Whoever read has seen enough.
+        sys.stdout = None
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all there is.")
+@click.option("--follow", is_flag=True, help="Go on with those to come, until interrupted.")
+@click.option("-n", "most", type=click.IntRange(0), default=20, show_default=True, help="The last so many.")
+@click.option("--label", default="*", help="Only tasks whose label matches this pattern, such as 'worker*'.")
+def deaths(as_json: bool, follow: bool, most: int, label: str) -> None:
+    """Who ended, how and when, what was lost, and who was told; the newest last.
+
+    The daemon remembers the last 1,024, and gives the last 256 of them.
+    """
+    from machport.cli.overseeing import show_deaths
+
+    with _overseeing() as oversight, contextlib.suppress(KeyboardInterrupt):
+        show_deaths(oversight, as_json=as_json, follow=follow, most=most, label=label)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--rights", "pid", type=int, metavar="PID", help="What the process holds instead, and who receives there."
+)
+def ps(as_json: bool, pid: int | None) -> None:
+    """The tasks that live, and what they hold."""
+    from machport.cli.overseeing import show_rights, show_tasks
+
+    with _overseeing() as oversight:
+        if pid is None:
+            show_tasks(oversight, as_json=as_json)
+        elif not show_rights(oversight, pid, as_json=as_json):
+            raise click.ClickException(f"process {pid} has no task here")
+
+
+@main.command()
+@click.option(
+    "--serve", "port", type=click.IntRange(0, 65535), help="Offer them by HTTP on 127.0.0.1 instead; 0: any port."
+)
+def metrics(port: int | None) -> None:
+    """The daemon's numbers as OpenMetrics text."""
+    from machport.cli.metrics import as_text, ask, serve
+
+    with _overseeing() as oversight:
+        if port is None:
+            click.echo(as_text(ask(oversight)), nl=False)
+            return
+    try:
+        serve(port, lambda port: click.echo(f"http://127.0.0.1:{port}/metrics"))
+    except OSError as error:
+        raise click.ClickException(f"cannot serve on port {port}: {error.strerror}") from None
+    except KeyboardInterrupt:
+        pass
+
+
+@main.command()
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the transcript there, not to stdout."
+)
+@click.option("--chrome", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON for Perfetto, or Chrome.")
+@click.option("--seconds", type=click.FloatRange(0), help="For so long; otherwise until interrupted.")
+@click.option("--task", "tasks", multiple=True, help="Only tasks whose label matches this pattern.")
+@click.option("--pid", type=int, default=0, help="Only the tasks of this process.")
+@click.option("--call", "calls", multiple=True, help="Only this call, such as mach_msg.")
+@click.option("--port", "ports", multiple=True, help="Only calls on ports whose label matches this pattern.")
+def trace(
+    out: Path | None,
+    chrome: Path | None,
+    seconds: float | None,
+    tasks: tuple[str, ...],
+    pid: int,
+    calls: tuple[str, ...],
+    ports: tuple[str, ...],
+) -> None:
+    """Write down what the daemon does from now on: calls, messages and notifications.
+
+    The transcript is played again by 'machport replay', unless it is filtered, or had a reader that was too slow.
+    """
+    from machport.cli.trace import record
+
+    with contextlib.ExitStack() as files, _overseeing() as oversight:
+        try:
+            where = None if chrome is not None and out is None else sys.stdout
+            if out is not None:
+                where = files.enter_context(out.open("w"))
+            filters = {"tasks": tasks, "pid": pid, "calls": calls, "ports": ports}
+            steps, lost = record(oversight, where, chrome, seconds, **filters)  # type: ignore[arg-type]
+        except OSError as error:
+            raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None
+    click.echo(f"{steps} steps" + (f", {lost} lost" if lost else ""), err=True)

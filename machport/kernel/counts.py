@@ -5,7 +5,7 @@ Counted where it happens, by adding to an integer; what a task's end destroys is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from machport.abi import constants as c
 from machport.kernel.message import Message
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 NOTES_MAX: Final = 8
 #: Losses that are kept for whoever drives the kernel.
 _LOSSES_MAX: Final = 1024
-#: The plain numbers of ``Counts``.
-_NUMBERS: Final = ("sent", "sent_bytes", "received", "received_bytes", "queued", "ports")
 #: Each kind of notification by the name of its count.
 KINDS: Final = {
     c.MACH_NOTIFY_DEAD_NAME: "dead_name",
@@ -51,16 +49,6 @@ class Counts:
         self.queued = 0
         self.ports = 0
         self.notified: dict[int, int] = dict.fromkeys(KINDS, 0)
-
-    def state(self) -> dict[str, Any]:
-        """The same as plain data, for ``resume``."""
-        return {name: getattr(self, name) for name in _NUMBERS} | {"notified": dict(self.notified)}
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on from what another kernel had counted."""
-        for name in _NUMBERS:
-            setattr(self, name, state[name])
-        self.notified = dict(state["notified"])
 
 
 class Note:

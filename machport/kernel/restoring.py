@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi.message import Descriptor
 from machport.kernel import phase
+from machport.kernel.counts import KINDS, Counts
 from machport.kernel.dialect import MANUAL, Dialect
 from machport.kernel.invariants import UREFS, BrokenInvariant, check
 from machport.kernel.kernel import Kernel
@@ -132,7 +133,9 @@ class _Restoring:
         self.nobody = new_entry(c.MACH_PORT_NULL, c.MACH_PORT_TYPE_DEAD_NAME, 1)
 
     def restore(self, state: State) -> Restored:
-        switches, name_limit, tasks_made, alive, tokens, task_rows, port_rows, waiter_rows, result_rows = _row(state, 9)
+        switches, name_limit, tasks_made, alive, tokens, task_rows, port_rows, waiter_rows, result_rows, counts = _row(
+            state, 10
+        )
         kernel = Kernel(_dialect(switches), name_limit=_number(name_limit, _MOST))
         kernel.tasks_made = _number(tasks_made, _MOST)
         restored = Restored(kernel)
@@ -160,6 +163,7 @@ class _Restoring:
         restored.results = [self._restore_result(row) for row in _list(result_rows)]
         self._check_holders()
         self._check_journeys()
+        _restore_counts(kernel.counts, counts, restored.ports)
         return restored
 
     def _port(self, number: Any) -> Port | None:
@@ -525,6 +529,16 @@ class _Restoring:
             result.received = self._restore_message(received, None, True)
             _check_reception(result)
         return result
+
+
+def _restore_counts(counts: Counts, row: State, ports: Sequence[Port]) -> None:
+    sent, sent_bytes, received, received_bytes, notified = _row(row, 5)
+    counts.sent, counts.sent_bytes = _number(sent, _MOST), _number(sent_bytes, _MOST)
+    counts.received, counts.received_bytes = _number(received, _MOST), _number(received_bytes, _MOST)
+    for kind, count in zip(KINDS, _row(notified, len(KINDS)), strict=True):
+        counts.notified[kind] = _number(count, _MOST)
+    counts.ports = sum([port.active for port in ports])
+    counts.queued = sum([port.msgcount for port in ports])
 
 
 def _restore_names(row: State) -> NamePicker:

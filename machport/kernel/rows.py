@@ -13,9 +13,9 @@ State = Any
 #: follow from others.  One that is nowhere would be lost, which a test does not allow.
 FIELDS: Final[dict[str, tuple[str, str, str]]] = {
     "Kernel": (
-        "dialect name_limit tasks tasks_made",
+        "dialect name_limit tasks tasks_made counts",
         "",
-        "typed_messages calls_are_messages space ending garbage woken changed released"
+        "losses notices typed_messages calls_are_messages space ending garbage woken changed released"
         " slice unfinished relieved possible exceeded",
     ),
     "Task": ("label number tokens port special registered space waiters", "", ""),
@@ -44,7 +44,7 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
     "Message": (
         "remote_type local local_type id inline items voucher tokens circular asks returned seqno",
         "",
-        "remote next weight",
+        "remote next weight serial",
     ),
     "Item": ("descriptor type ports memory", "", ""),
     "Waiter": (
@@ -53,7 +53,12 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
         "task phase line before after changed source woken_code result owner",
     ),
     "Line": ("", "first", "last"),
-    "Result": ("code head inline tail memory rule taken received port", "", ""),
+    "Counts": ("sent sent_bytes received received_bytes notified", "", "ports queued"),
+    #: What was lost with a task is told before the kernel is saved, as what it released is.
+    "LossesByTask": ("", "", "_of"),
+    "Losses": ("", "", "ports returned send_rights send_once_rights messages bytes caused notes"),
+    "Note": ("", "", "kind port name task label"),
+    "Result": ("code head inline tail memory rule taken received port", "", "serial"),
 }
 
 #: In the place of a port's number: no port, and ``port.DEAD``.

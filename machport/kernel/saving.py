@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from machport.abi import constants as c
+from machport.kernel.counts import KINDS, Counts
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Item, Message
 from machport.kernel.port import DEAD, Port, PortSet, Quota, RequestTable, SlottedRequestTable
@@ -114,6 +115,7 @@ class _Saving:
             port_rows,
             [self._save_waiter(waiter) for waiter in self.waiters],
             result_rows,
+            _counts_row(kernel.counts),
         ]
         return self.saved
 
@@ -360,3 +362,9 @@ def _save_quota(quota: Quota | None) -> State:
     if quota is None:
         return None
     return [quota.messages_max, quota.bytes_max, quota.sending_max, quota.waiters_max]
+
+
+def _counts_row(counts: Counts) -> State:
+    """What the kernel has counted, but for what can be counted anew."""
+    numbers = [counts.sent, counts.sent_bytes, counts.received, counts.received_bytes]
+    return [*numbers, [counts.notified[kind] for kind in KINDS]]

@@ -210,9 +210,13 @@ class Obituary(Death):
                 self._pidfd = os.pidfd_open(self.pid)
         return super().wait(timeout)
 
+    @property
+    def how(self) -> str:
+        """What ended it, in words."""
+        return self._how() or self.reason or "ended, and the system has not said how,"
+
     def __str__(self) -> str:
-        how = self._how() or self.reason or "ended, and the system has not said how,"
-        return f"task {self.label} {how} at {time.strftime('%H:%M:%S', time.localtime(self.when))}"
+        return f"task {self.label} {self.how} at {time.strftime('%H:%M:%S', time.localtime(self.when))}"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Obituary):

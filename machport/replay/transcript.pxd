@@ -11,5 +11,5 @@ cdef class Step:
     cdef public object arguments
     cdef public list expected
 
-@cython.locals(line=str, mark=str, steps=list, expected=list, operation=tuple, index=Py_ssize_t)
+@cython.locals(line=str, mark=str, steps=list, expected=list, operation=tuple, index=Py_ssize_t, last=Py_ssize_t)
 cdef object _scenario(object path, list lines, Py_ssize_t at, dict operations)

@@ -18,6 +18,9 @@ from typing import Final
 _OPERATION: Final = re.compile(r"> t(\d+) ([a-z_]+)((?: \S+)*)")
 #: How a scenario begins that an embedded kernel recorded, whose operations are traps of any number of tasks.
 _WORLD: Final = "world "
+#: How one begins that is the trace of a daemon; and one that has only a part of what was done.
+_TRACE: Final = "trace "
+_RECORD: Final = "record "
 _ONE_OPERATION: Final = "'> tK OPERATION ARGUMENTS' with K 0, 1 or 2"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
@@ -60,6 +63,8 @@ class Scenario:
     steps: list[Step] = field(default_factory=list)
     #: It was recorded by ``machport.testing``, which plays it.
     is_world: bool = False
+    #: It is the trace of a daemon, which ``machport.tracing`` plays.
+    is_trace: bool = False
     #: Lines that it takes in its file.
     length: int = 0
 
@@ -98,15 +103,25 @@ def _scenario(
 ) -> Scenario:
     """The scenario that begins at an index of the lines."""
     line = lines[at]
+    is_trace = line.startswith(_TRACE)
     is_world = line.startswith(_WORLD)
+    if line.startswith(_RECORD):
+        raise TranscriptError(
+            f"{path}, line {at + 1}: this record has only a part of what was done; it cannot be played"
+        )
     kind, _, name = line.partition(" ")
-    if not name or not (is_world or kind == "scenario"):
+    if not name or not (is_world or is_trace or kind == "scenario"):
         raise _error(path, at + 1, "'scenario NAME'", line)
     steps: list[Step] = []
-    scenario = Scenario(name, at + 1, steps, is_world)
-    last_task = sys.maxsize if is_world else 2
+    scenario = Scenario(name, at + 1, steps, is_world, is_trace)
+    last_task = sys.maxsize if is_world or is_trace else 2
     expected: list[str] | None = None
-    for index in range(at + 1, len(lines)):
+    last = len(lines)
+    is_cut_off = is_trace and lines[-1] != "end"
+    if is_cut_off:
+        # Its daemon was killed, or whoever read it; the last step may not be whole.
+        last = max([index for index in range(at + 1, last) if lines[index].startswith(">")], default=last)
+    for index in range(at + 1, last):
         line = lines[index]
         mark = line[:2]
         if mark == "> " or mark == ">":
@@ -134,6 +149,9 @@ def _scenario(
             return scenario
         elif mark != "# " and mark != "#":
             raise _error(path, index + 1, "a line that begins with '>', '=', '|' or '#', or 'end'", line)
+    if is_cut_off:
+        scenario.length = len(lines) - at
+        return scenario
     raise _error(path, len(lines) + 1, f"'end' of scenario {scenario.name}", "")
 
 

@@ -5,7 +5,9 @@
 ``connection``  one task's threads and their rings  ``closer``     files of clients, closed aside
 ``daemon``      connections, sockets, the loop      ``deaths``     processes that are dying, before they are gone
 ``deadlines``   when calls that wait are over       ``lock``       one daemon per socket
-``obituaries``  how tasks ended                    ``access``     who may administer the daemon
+``obituaries``  how tasks ended, what was lost       ``reporting``  what the daemon tells of itself
+``tracing``     what its kernel is asked            ``traces``     from when to when that is written
+``log``         its events
 ``upgrade``     being replaced by a new process    ``takeover``   being the new process
 ``snapshot``    all this as bytes and descriptors  ``handover``   clients and channels in them
 ``supervisor``  what a service manager is told     ``fault``      where tests let either process die

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from machport.abi.errors import DaemonUnavailable, InvalidArgument
 from machport.carrier.endpoint import VARIABLE, socket_path
+from machport.server import log
 from machport.server.configuration import default_path, read
 from machport.server.daemon import Daemon
 from machport.server.lock import Place, leave, listen, name
 from machport.server.settings import Settings
-from machport.server.steady_log import SteadyHandler
 from machport.server.supervisor import tell_ready
 from machport.server.takeover import Interrupted, take_over
 from machport.server.task_ports import CREATOR, POLICIES
@@ -42,22 +42,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--detach", action="store_true", help="return as soon as the daemon listens")
     parser.add_argument("--ready", action="store_true", help="print one line when the daemon listens")
     parser.add_argument("--config", type=Path, metavar="FILE", help=f"limits, as TOML; {default_path()} otherwise")
-    parser.add_argument("--verbose", action="store_true", help="log every task that begins or ends")
+    parser.add_argument("--verbose", action="store_true", help="as --log-level info: every task that begins or ends")
+    parser.add_argument("--log-format", choices=log.FORMATS, default="text", help="how events are written to stderr")
+    parser.add_argument("--log-level", choices=log.LEVELS, help="the least that is logged: warning, if not said")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write a transcript of all that is done, from the start"
+    )
     parser.add_argument("--take-over", type=int, metavar="FD", help=argparse.SUPPRESS)
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
     try:
         settings = Settings(options.idle_exit, options.task_for_pid, read(options.config))
-    except InvalidArgument as error:
-        print(f"machport daemon: {error.says}", file=sys.stderr)
-        return 1
-    logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING,
-        format="%(asctime)s %(name)s %(message)s",
-        handlers=[SteadyHandler()],
-    )
-    try:
         if options.take_over is not None:
+            _log_as(options)
             daemon = take_over(options.take_over, settings, arguments=arguments[:-2], prepare=_prepare)
         else:
             found = _begin(options, settings, arguments)
@@ -65,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0
             daemon = found
             _prepare(daemon)
-    except DaemonUnavailable as error:
+    except (DaemonUnavailable, InvalidArgument) as error:
         print(f"machport daemon: {error.says}", file=sys.stderr)
         return 1
     except (Interrupted, ConnectionError):
@@ -105,10 +102,27 @@ def _begin(options: argparse.Namespace, settings: Settings, arguments: Sequence[
     if options.socket is not None:
         os.environ[VARIABLE] = str(options.socket)
     path = socket_path()
+    trace = _open_trace(options.trace) if options.trace is not None else -1
     listener, lock = listen(path)
     if options.detach and _detach(lock):
         return None
-    return Daemon(listener, Place(path, lock), settings, arguments=arguments)
+    # Not before: whoever waits for the end of our output waits for a copy of standard error, too.
+    _log_as(options)
+    daemon = Daemon(listener, Place(path, lock), settings, arguments=arguments)
+    if options.trace is not None:
+        daemon.traces.begin(trace, is_file=True)
+    return daemon
+
+
+def _log_as(options: argparse.Namespace) -> None:
+    log.set_up(options.log_format, options.log_level or ("info" if options.verbose else "warning"))
+
+
+def _open_trace(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DaemonUnavailable(f"cannot write {path}: {error.strerror}") from None
 
 
 def _seconds(text: str) -> float:

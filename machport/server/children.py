@@ -55,6 +55,9 @@ class Children:
         unwatch: stop that, and close it.
         new_ticket: TICKET_SIZE bytes that nobody can guess.
         made: called with each task that was made, and its maker.
+
+    Attributes:
+        ended: called with each of them that ends unclaimed, when it has.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Children:
         new_ticket: Callable[[], bytes] = lambda: os.urandom(hello.TICKET_SIZE),
         made: Callable[[Task, Task], object] = lambda task, maker: None,
     ) -> None:
+        self.ended: Callable[[Task], object] = lambda _: None
         self._kernel = kernel
         self._new_number = new_ticket
         self._obituaries = obituaries
@@ -212,6 +216,7 @@ class Children:
         if task.active:
             self._obituaries.record(task, 0, why)
             tasks.task_terminate(self._kernel, task)
+            self.ended(task)
 
     def end_all_of(self, maker: Task) -> None:
         """Whoever made these children has ended."""

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import termios
+import time
 from collections import deque
 from typing import Final
 
@@ -29,6 +30,13 @@ from machport.server.dispatch import Answer
 _INT: Final = struct.Struct("i")
 #: Messages whose answers may be unread before it is found out which of them were read.
 _DELIVERED_MAX: Final = 256
+
+
+def executable_of(pid: int) -> str:
+    """What a process runs; "" if that cannot be seen."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/exe")
+    return ""
 
 
 class TaggedCall:
@@ -381,9 +389,22 @@ class Client:
         closes: it has said that it closes its connection.
         was_made: another task made it, and decided what is in it.
         allows_task_for_pid: it has agreed that others of its user may have its task port.
+        looks_on: it has asked for reports of the others.
+        executable, began: what its process ran when it joined, and when that was, in seconds since the epoch.
     """
 
-    __slots__ = ("allows_task_for_pid", "channels", "closes", "control", "peer", "task", "was_made")
+    __slots__ = (
+        "allows_task_for_pid",
+        "began",
+        "channels",
+        "closes",
+        "control",
+        "executable",
+        "looks_on",
+        "peer",
+        "task",
+        "was_made",
+    )
 
     def __init__(self, peer: Peer, task: Task, control: Channel, was_made: bool = False) -> None:
         self.peer = peer
@@ -393,7 +414,14 @@ class Client:
         self.closes = False
         self.was_made = was_made
         self.allows_task_for_pid = False
+        self.looks_on = False
+        self.executable = executable_of(peer.pid)
+        self.began = time.time()
         self.add(control)
+
+    def unread(self) -> list[Result]:
+        """The messages in answers that its threads have not read."""
+        return [result for channel in self.channels for result in channel.unread()]
 
     def add(self, channel: Channel) -> None:
         """A channel for one of the task's threads."""

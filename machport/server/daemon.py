@@ -51,11 +51,14 @@ from machport.server.handover import (
 )
 from machport.server.limits import Limiter
 from machport.server.lock import Place
+from machport.server.log import event
 from machport.server.obituaries import Obituaries
+from machport.server.reporting import Reports
 from machport.server.settings import Settings
 from machport.server.shortage import Shortage
 from machport.server.snapshot import Part, Restoring, Saving, State, unpack
 from machport.server.task_ports import TaskPorts
+from machport.server.traces import Traces
 from machport.server.traps import OwnCall, Traps
 from machport.server.upgrade import Upgrades
 
@@ -122,6 +125,8 @@ class Daemon:
         self._idle_since: float | None = time.monotonic()
         self._running = True
         self._clients: dict[Task, Client] = {}
+        #: Tasks that ended and had done nothing but look at the others.
+        self._onlookers: set[int] = set()
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
         self._register(listener, lambda _: self._accept())
@@ -142,6 +147,8 @@ class Daemon:
             self._let_go,
             made=lambda task, maker: self._limiter.begin(task, task.label, maker),
         )
+        self.traces = Traces(self.traps, self._children, self._clients, self._epoll, self._register, self._unregister)
+        self._reports = Reports(self.kernel, self.traps, self._obituaries, self._clients, self.traces.numbers)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._upgrades = Upgrades(arguments, self._register, self._unregister, self.save, self._answer)
         self._is_upgrade_asked = False
@@ -152,6 +159,7 @@ class Daemon:
             "obituaries": self._obituaries,
             # After the children, for which accounts are made.
             "limits": self._limiter,
+            "reports": self._reports,
         }
 
     def run(self) -> None:
@@ -167,6 +175,9 @@ class Daemon:
         busy = self.traps.look()
         self._settle()
         busy |= self._carry_on()
+        self._reports.turns += 1
+        self._reports.sleeps += not busy
+        self.traces.flush()
         ready = self._epoll.poll(0 if busy else self._time_to_sleep(), _EVENTS)
         for descriptor, events, callback in [(fd, events, self._callbacks[fd]) for fd, events in ready]:
             # What one event ends may have been ready, too, and its number be used again.
@@ -198,7 +209,9 @@ class Daemon:
         try:
             self._epoll.register(descriptor, events)
         except OSError as error:
-            _log.warning("a descriptor cannot be watched: %s", error.strerror)
+            _log.warning(
+                "a descriptor cannot be watched: %s", error.strerror, extra=event("unwatchable", reason=error.strerror)
+            )
             return False
         self._callbacks[descriptor] = callback
         return True
@@ -245,6 +258,7 @@ class Daemon:
                 channel.shut()
         for client in clients:
             self._end(client, "the daemon stops", drain=False)
+        self.traces.stop()
         for channel, peer in self._admission.silent.items():
             self._forget(channel)
             os.close(peer.pidfd)
@@ -274,7 +288,9 @@ class Daemon:
         except BlockingIOError:
             return
         except OSError as error:
-            _log.warning("a connection was refused: %s", error.strerror)
+            _log.warning(
+                "a connection was refused: %s", error.strerror, extra=event("connection_refused", reason=error.strerror)
+            )
             self._refuse_one()
             return
         channel = Channel(sock, self._closer)
@@ -310,7 +326,8 @@ class Daemon:
     def _watch(self, channel: Channel, callback: Callback) -> bool:
         """Wait for what comes by a socket; whether the system, and our reserve of descriptors, allow one more."""
         if channel.sock.fileno() >= self.traps.descriptor_limit:
-            _log.warning("a connection was refused: %d descriptors are in use", channel.sock.fileno())
+            reason = f"{channel.sock.fileno()} descriptors are in use"
+            _log.warning("a connection was refused: %s", reason, extra=event("connection_refused", reason=reason))
             return False
         return self._register(channel.sock, callback)
 
@@ -331,7 +348,9 @@ class Daemon:
         except BlockingIOError:
             return
         except (ProtocolError, Refusal) as error:
-            _log.warning("process %d was cut off: %s", peer.pid, error)
+            code = error.code if isinstance(error, Refusal) else None
+            fields = event("hello_refused", pid=peer.pid, uid=peer.uid, reason=str(error), code=code)
+            _log.warning("process %d was cut off: %s", peer.pid, error, extra=fields)
             self._admission.leave(channel)
             if isinstance(error, Refusal):
                 with contextlib.suppress(OSError):
@@ -342,9 +361,10 @@ class Daemon:
             return
         self._admission.leave(channel)
         self._limiter.join(task, greeting.label, peer.pid)
+        self.traces.limited(task)
         client = Client(peer, task, channel, was_made=bool(greeting.ticket))
         if not self._register(peer.pidfd, lambda _: self._end(client, _DIED)):
-            tasks.task_terminate(self.kernel, task)
+            self._terminate(task)
             self._admission.dismiss(peer)
             self._forget(channel)
             os.close(peer.pidfd)
@@ -352,7 +372,8 @@ class Daemon:
             return
         self._clients[task] = client
         self._callbacks[channel.sock.fileno()] = lambda events: self._serve(channel, events)
-        _log.info("task %s of process %d begins", task.label, peer.pid)
+        fields = event("task_begins", task=task.number, label=task.label, pid=peer.pid, executable=client.executable)
+        _log.info("task %s of process %d begins", task.label, peer.pid, extra=fields)
         with contextlib.suppress(OSError):
             # It may be gone already, which its socket says.
             channel.answer(Answer(b"\0\0\0\0" + task.label.encode()))
@@ -364,9 +385,11 @@ class Daemon:
             )
         self._admission.admit(peer)
         if not greeting.ticket:
-            return tasks.create_task(
+            task = tasks.create_task(
                 self.kernel, f"{greeting.label}[{peer.pid}]", peer.tokens, bootstrap=self.bootstrap.port
             )
+            self.traces.began(task)
+            return task
         try:
             task = self._children.claim(greeting.ticket)
         except Refusal:
@@ -374,6 +397,7 @@ class Daemon:
             raise
         task.tokens = peer.tokens
         task.label = f"{greeting.label}[{peer.pid}]"
+        self.traces.claimed(task)
         return task
 
     def _end(self, client: Client, why: str, *, drain: bool = True) -> None:
@@ -384,10 +408,21 @@ class Daemon:
         """
         if self._clients.pop(client.task, None) is None:
             return
-        _log.info("task %s of process %d ends: %s", client.task.label, client.peer.pid, why)
+        task = client.task
+        fields = event("task_ends", task=task.number, label=task.label, pid=client.peer.pid, reason=why)
+        _log.info("task %s of process %d ends: %s", task.label, client.peer.pid, why, extra=fields)
+        self.traces.leaves(client)
         self._unregister(client.peer.pidfd)
         self._deaths.forget(client)
-        self._obituaries.record(client.task, client.peer.pid, _reason(client, why), client.peer.pidfd)
+        reason, peer = _reason(client, why), client.peer
+        if client.looks_on and len(client.channels) == 1:
+            # It has held nothing, and whoever looks at the deaths need not see those of all who looked before.
+            self._onlookers.add(client.task.number)
+            os.close(peer.pidfd)
+        else:
+            self._obituaries.record(
+                client.task, peer.pid, reason, peer.pidfd, executable=client.executable, began=client.began
+            )
         channels = list(client.channels)
         if drain:
             for channel in channels:
@@ -398,10 +433,14 @@ class Daemon:
         for channel in channels:
             self._close(channel)
         if client.task.active:
-            tasks.task_terminate(self.kernel, client.task)
+            self._terminate(client.task)
         self._children.end_all_of(client.task)
         self._admission.dismiss(client.peer)
         self._check_idle()
+
+    def _terminate(self, task: Task) -> None:
+        tasks.task_terminate(self.kernel, task)
+        self.traces.ended(task)
 
     def _lay_to_rest(self, client: Client) -> None:
         """A process runs its program no more: what it sent before counts, and then its task ends."""
@@ -436,9 +475,12 @@ class Daemon:
         """Undo what a thread was answered and has not read: nobody would ever know of it."""
         if result.received is not None:
             take_back(self.kernel, task, result)
+            self.traces.taken_back(task, result)
         elif result.port is not None and result.port.receiver is task.space:
+            name = result.port.name
             with contextlib.suppress(Refusal):
-                ports.mach_port_destroy(self.kernel, task, result.port.name)
+                ports.mach_port_destroy(self.kernel, task, name)
+            self.traces.unmade(task, name)
 
     def _forget(self, channel: Channel) -> None:
         self._unregister(channel.sock)
@@ -514,6 +556,8 @@ class Daemon:
             t.DEPOSIT.number: self._deposit,
             t.CLAIM.number: self._claim,
             t.WATCH_DEPOSIT.number: self._watch_deposit,
+            t.REPORT.number: self._report,
+            t.TRACE.number: self._trace,
             t.UPGRADE.number: self._upgrade,
             t.TASK_FOR_PID.number: self._task_ports.task_for_pid,
             t.ALLOW_TASK_FOR_PID.number: self._task_ports.allow,
@@ -580,6 +624,16 @@ class Daemon:
     def _describe(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         name = t.DESCRIBE.unpack(payload)[0][0]
         return describe(self.kernel, self._obituaries, _client_of(channel).task, name, self._pid_of)
+
+    def _report(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        check_oversight(_client_of(channel), "report")
+        _client_of(channel).looks_on = True
+        return self._reports.answer(payload)
+
+    def _trace(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+        check_oversight(_client_of(channel), "trace")
+        _client_of(channel).looks_on = True
+        return self.traces.start(_client_of(channel), payload, descriptors)
 
     def _pid_of(self, task: Task) -> int:
         client = self._clients.get(task)
@@ -650,6 +704,9 @@ class Daemon:
                 tasks.carry_on(self.kernel, _AT_ONCE)
                 self._settle()
             self.is_replaced = self._upgrades.replace(lambda: self._running)
+            if self.is_replaced:
+                # What comes is done elsewhere.
+                self.traces.stop()
 
     def _answer(self, channel: Channel, answer: Answer) -> None:
         """Answer a trap that was asked some time ago."""
@@ -780,8 +837,14 @@ class Daemon:
                 account.descriptors -= 1
         elif isinstance(released, Task):
             self._children.forget(released)
+            # There may be more of them as long as its end goes on.
+            losses = self.kernel.losses.of(released.number)
             self._limiter.end(released)
+            if released.number in self._onlookers:
+                self._onlookers.discard(released.number)
+                return
             self._obituaries.record(released, self._pid_of(released), "was terminated")
+            self._obituaries.lost(released.number, losses)
 
 
 def _client_of(channel: Channel) -> Client:

@@ -36,6 +36,7 @@ from machport.peer.liveness import can_be_seen, is_dead, number_in_proc
 from machport.ring import lifeline
 from machport.server.connection import Client
 from machport.server.dispatch import Answer
+from machport.server.log import event
 from machport.server.snapshot import Restoring, Saving, State
 
 _log: Final = logging.getLogger("machport.daemon")
@@ -179,7 +180,9 @@ class Deaths:
                 if dead:
                     self._died(line.client)
                 else:
-                    _log.debug("task %s gave a sign and lives", line.client.task.label)
+                    task = line.client.task
+                    fields = event("false_sign", task=task.number, label=task.label, pid=line.client.peer.pid)
+                    _log.debug("task %s gave a sign and lives", task.label, extra=fields)
 
 
 class Watcher:
@@ -227,7 +230,10 @@ class Watcher:
             try:
                 words = self._watch.wait(self._time_to_sleep())
             except OSError as error:
-                _log.warning("%d deaths will be seen by their pidfds only: %s", len(self._lines), error.strerror)
+                fields = event("lifelines_lost", tasks=len(self._lines), reason=error.strerror)
+                _log.warning(
+                    "%d deaths will be seen by their pidfds only: %s", len(self._lines), error.strerror, extra=fields
+                )
                 return
             for word in words:
                 self._look(self._lines[word])

@@ -52,6 +52,8 @@ def save_client(client: Client, saving: Saving) -> State:
         "closes": client.closes,
         "was_made": client.was_made,
         "allows_task_for_pid": client.allows_task_for_pid,
+        "looks_on": client.looks_on,
+        "began": client.began,
         "channels": [save_channel(channel, saving) for channel in (client.control, *others)],
     }
 
@@ -63,6 +65,7 @@ def resume_client(state: State, closer: Closer, restoring: Restoring) -> Client:
     client.closes = state["closes"]
     client.allows_task_for_pid = state["allows_task_for_pid"]
     control.peer = client.peer
+    client.looks_on, client.began = state["looks_on"], state["began"]
     for channel in others:
         client.add(channel)
     return client

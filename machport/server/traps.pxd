@@ -21,6 +21,10 @@ cdef class Traps:
     cdef public object deadlines
     cdef public object broken
     cdef public int64_t descriptor_limit
+    cdef public dict refusals
+    cdef public int64_t cut_offs
+    cdef public object tracer
+    cdef int64_t[::1] _counts
     cdef dict _own_calls
     cdef object _wait_writable
     cdef object _released
@@ -44,17 +48,23 @@ cdef class Traps:
     cpdef forget(self, Channel channel)
     @cython.locals(waiter=Waiter, call=TaggedCall)
     cpdef abandon(self, Channel channel)
+    cdef _abandon(self, Waiter waiter)
+    cdef _interrupt(self, Waiter waiter)
 
     @cython.locals(number=int64_t)
     cpdef take(self, Channel channel, object payload, object descriptors)
     @cython.locals(task=Task)
     cdef _carry_out(self, Channel channel, object payload, object descriptors)
-    @cython.locals(answer=Answer, task=Task)
+    cdef Waiter _carry_out_message(self, Task task, object payload)
+    cdef Waiter _mach_msg(
+        self, Task task, int64_t option, object buffer, int64_t rcv_limit, int64_t rcv_name, int64_t timeout_ms
+    )
+    @cython.locals(answer=Answer, task=Task, is_traced=bint)
     cdef _carry_out_other(self, Channel channel, int64_t number, object payload, object descriptors)
     cpdef drain(self, Channel channel)
 
     cdef _begun(self, Channel channel, Waiter waiter)
-    @cython.locals(waiter=Waiter)
+    @cython.locals(waiter=Waiter, changed=list)
     cpdef settle(self)
     cdef _release(self)
     @cython.locals(channel=Channel)
@@ -68,6 +78,7 @@ cdef class Traps:
     cdef _cancel(self, Channel channel, object payload)
     @cython.locals(channel=Channel)
     cdef _changed_tagged(self, TaggedCall call, Waiter waiter)
+    cdef _refused(self, int64_t code)
     @cython.locals(answer=Answer)
     cdef _finish_tagged(self, TaggedCall call, Result result)
 
@@ -81,7 +92,7 @@ cdef class Traps:
     cdef _end_batch(self, Channel channel, int64_t sent, int64_t code)
     @cython.locals(result=Result)
     cdef _finish(self, Channel channel, Waiter waiter)
-    @cython.locals(many=Waiter, option=int64_t, parts=list, results=list, size=int64_t, length=int64_t, answer=Answer)
+    @cython.locals(waiter=Waiter, many=Waiter, option=int64_t, parts=list, results=list, size=int64_t, length=int64_t, answer=Answer)
     cdef _go_on(self, Channel channel, Result result)
 
     @cython.locals(quota=Quota)

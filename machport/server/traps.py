@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from machport.abi import constants as c
 from machport.abi import traps as t
@@ -29,6 +30,10 @@ from machport.server.bootstrap import Bootstrap
 from machport.server.connection import Channel, TaggedCall
 from machport.server.deadlines import Deadlines
 from machport.server.dispatch import Answer, answer_parts, carry_out_mach_msg, dispatch, forget, msg_answer, new_answer
+from machport.server.log import event
+
+if TYPE_CHECKING:
+    from machport.server.tracing import Tracer
 
 _log: Final = logging.getLogger("machport.daemon")
 #: Numbers of the traps that carry messages.
@@ -46,6 +51,8 @@ _MAKERS: Final = {trap.number: trap for trap in (t.REPLY_PORT, t.ALLOCATE, t.CON
 _TURN: Final = 64
 #: Traps that a dead process is still granted.
 _DRAINED: Final = 4096
+#: Numbers of traps below which each is counted.
+_NUMBERS: Final = 4096
 #: Nanoseconds for which rings are looked at before sockets and deaths are.
 _SLICE: Final = 200_000
 
@@ -72,6 +79,9 @@ class Traps:
     Attributes:
         broken: channels that are to be ended, each with the reason.
         descriptor_limit: files with this number or a higher one are not taken from clients.
+        refusals: calls that were refused, by their codes.
+        cut_offs: connections that ended because they broke the protocol.
+        tracer: writes what the kernel is asked; None if nobody wants to know.
     """
 
     def __init__(
@@ -87,6 +97,11 @@ class Traps:
         self.deadlines = Deadlines()
         self.broken: deque[tuple[Channel, str]] = deque()
         self.descriptor_limit = sys.maxsize
+        self.refusals: dict[int, int] = {}
+        self.cut_offs = 0
+        self.tracer: Tracer | None = None
+        #: How many traps of each number there were.
+        self._counts = array("q", bytes(8 * _NUMBERS))
         self._own_calls = own_calls
         self._wait_writable = wait_writable
         self._released = released
@@ -96,6 +111,15 @@ class Traps:
         self._now = 0
         #: The trap that was carried out last was for many messages: a whole turn.
         self._was_many = False
+
+    def calls_by_number(self) -> dict[int, int]:
+        """How often each call was made; 0 stands for those that there are not."""
+        return {number: count for number, count in enumerate(self._counts) if count}
+
+    def count_from(self, calls: dict[int, int]) -> None:
+        """Go on from these numbers of ``calls_by_number``."""
+        for number, count in calls.items():
+            self._counts[number] = count
 
     # Looking at rings
 
@@ -195,7 +219,7 @@ class Traps:
         """The calls that wait end without an answer; messages that they send are destroyed."""
         waiter, channel.waiter = channel.waiter, None
         if waiter is not None:
-            abandon(self.kernel, waiter)
+            self._abandon(waiter)
         if channel.tagged:
             calls = list(channel.tagged.values())
             channel.tagged.clear()
@@ -203,7 +227,17 @@ class Traps:
                 waiter, call.waiter = call.waiter, None
                 call.deadline = None
                 assert waiter is not None
-                abandon(self.kernel, waiter)
+                self._abandon(waiter)
+
+    def _abandon(self, waiter: Waiter) -> None:
+        abandon(self.kernel, waiter)
+        if self.tracer is not None:
+            self.tracer.gave_up("abandon", waiter)
+
+    def _interrupt(self, waiter: Waiter) -> None:
+        interrupt(self.kernel, waiter)
+        if self.tracer is not None:
+            self.tracer.gave_up("interrupt", waiter)
 
     # Traps
 
@@ -230,9 +264,10 @@ class Traps:
         """Something that a task lets its kernel know, whatever it is doing; nobody waits for an answer."""
         client, number = channel.client, number_of(payload)
         assert client is not None
+        self._counts[number] += 1
         if number == t.INTERRUPT.number:
             if channel.waiter is not None:
-                interrupt(self.kernel, channel.waiter)
+                self._interrupt(channel.waiter)
         elif number == t.ABANDON.number:
             channel.reset = True
             self.broken.append((channel, "its thread gave its call up"))
@@ -241,6 +276,8 @@ class Traps:
         else:
             try:
                 forget(self.kernel, client.task, payload)
+                if self.tracer is not None:
+                    self.tracer.forgotten(client.task, payload)
             except ProtocolError:
                 raise
             except Exception as error:
@@ -252,9 +289,12 @@ class Traps:
         task = channel.task
         assert task is not None
         number = number_of(payload)
+        self._counts[number if 0 < number < _NUMBERS else 0] += 1
+        if self.tracer is not None:
+            self.tracer.begin(channel)
         try:
             if number == MACH_MSG:
-                self._begun(channel, carry_out_mach_msg(self.kernel, task, payload))
+                self._begun(channel, self._carry_out_message(task, payload))
             elif number == _RECEIVE_MANY:
                 self._was_many = True
                 self._begun(channel, self._receive_many(channel, payload))
@@ -276,16 +316,35 @@ class Traps:
             channel.closer.close(descriptors)
         self.settle()
 
+    def _carry_out_message(self, task: Task, payload: bytes | memoryview) -> Waiter:
+        waiter = carry_out_mach_msg(self.kernel, task, payload)
+        if self.tracer is not None:
+            self.tracer.message(task, t.unpack_msg(payload), waiter)
+        return waiter
+
+    def _mach_msg(
+        self, task: Task, option: int, buffer: bytes | memoryview, rcv_limit: int, rcv_name: int, timeout_ms: int
+    ) -> Waiter:
+        """One of the messages that a trap for many comes to."""
+        waiter = mach_msg(self.kernel, task, option, buffer, (), rcv_limit, rcv_name, timeout_ms)
+        if self.tracer is not None:
+            self.tracer.message(task, t.MsgTrap(option, buffer, (), rcv_limit, rcv_name, timeout_ms), waiter)
+        return waiter
+
     def _carry_out_other(
         self, channel: Channel, number: int, payload: bytes | memoryview, descriptors: list[int]
     ) -> None:
         task = channel.task
         assert task is not None
+        own_call = self._own_calls.get(number)
+        files = len(descriptors)
+        is_traced = False
         answer: Answer | None
         try:
             if descriptors and max(descriptors) >= self.descriptor_limit:
                 raise Refusal(c.KERN_RESOURCE_SHORTAGE, "descriptors", "the daemon has no descriptor left for files")
-            own_call = self._own_calls.get(number)
+            # What is refused above nobody has asked the kernel.
+            is_traced = True
             if own_call is not None:
                 answer = own_call(channel, payload, descriptors)
             else:
@@ -300,6 +359,10 @@ class Traps:
             raise self._fault(channel, error) from error
         if descriptors and (answer is None or not answer.keeps_descriptors):
             channel.closer.close(descriptors)
+        if answer is not None and (code := number_of(answer.parts[0])):
+            self._refused(code)
+        if self.tracer is not None and is_traced and answer is not None:
+            self.tracer.trap(task, payload, files, answer, own=own_call is not None)
         # Before the answer: a file that the call let go of is closed when the call returns.
         self._release()
         if answer is not None:
@@ -309,7 +372,12 @@ class Traps:
     def _fault(self, channel: Channel, error: Exception) -> ProtocolError:
         """A fault of ours.  Whoever met it is cut off, and everybody else goes on."""
         assert channel.client is not None
-        _log.exception("a trap of task %s could not be carried out", channel.client.task.label)
+        task = channel.client.task
+        _log.exception(
+            "a trap of task %s could not be carried out",
+            task.label,
+            extra=event("fault", task=task.number, label=task.label, pid=channel.client.peer.pid),
+        )
         return ProtocolError(str(error))
 
     def _begun(self, channel: Channel, waiter: Waiter) -> None:
@@ -333,10 +401,15 @@ class Traps:
     def settle(self) -> None:
         """Answer every thread whose call has been finished by what was done last."""
         while True:
-            for waiter in collect(self.kernel):
+            changed = collect(self.kernel)
+            if self.tracer is not None and changed:
+                self.tracer.collected(changed)
+            for waiter in changed:
                 self._changed(waiter)
             if not self.kernel.woken:
                 break
+        if self.tracer is not None:
+            self.tracer.settled()
         self._release()
 
     def _release(self) -> None:
@@ -348,6 +421,8 @@ class Traps:
     def _changed(self, waiter: Waiter) -> None:
         if waiter.owner is self.bootstrap:
             self.bootstrap.serve()
+            if self.tracer is not None:
+                self.tracer.served()
             return
         if isinstance(waiter.owner, TaggedCall):
             self._changed_tagged(waiter.owner, waiter)
@@ -383,6 +458,8 @@ class Traps:
         for waiting in self.deadlines.due(time.monotonic()):
             if waiting.waiter is not None:
                 expire(self.kernel, waiting.waiter)
+                if self.tracer is not None:
+                    self.tracer.gave_up("expire", waiting.waiter)
                 self.settle()
 
     # Calls with tags
@@ -406,7 +483,7 @@ class Traps:
             quota.note("waiters", min(t.ASYNC_MAX, quota.waiters_max), len(task.waiters))
             self._answer(channel, new_answer((pack_tag(tag), _TOO_MANY)))
             return
-        waiter = carry_out_mach_msg(self.kernel, task, trap)
+        waiter = self._carry_out_message(task, trap)
         if waiter.result is not None:
             self._finish_tagged(call, waiter.result)
         else:
@@ -422,7 +499,7 @@ class Traps:
         call = channel.tagged.get(tag)
         if call is not None:
             assert call.waiter is not None
-            interrupt(self.kernel, call.waiter)
+            self._interrupt(call.waiter)
 
     def _changed_tagged(self, call: TaggedCall, waiter: Waiter) -> None:
         if call.waiter is not waiter:
@@ -441,7 +518,12 @@ class Traps:
             channel.is_expected()
         self.attend(channel)
 
+    def _refused(self, code: int) -> None:
+        self.refusals[code] = self.refusals.get(code, 0) + 1
+
     def _finish_tagged(self, call: TaggedCall, result: Result) -> None:
+        if result.code:
+            self._refused(result.code)
         answer = msg_answer(result)
         answer.parts = (pack_tag(call.tag), *answer.parts)
         self._answer(call.channel, answer)
@@ -452,6 +534,8 @@ class Traps:
         """Answer a ``mach_msg`` that is done, or go on with the messages of which it sent or received one."""
         result = waiter.result
         assert result is not None
+        if result.code:
+            self._refused(result.code)
         if channel.batch is not None:
             self._sent_one(channel, result)
         elif channel.left:
@@ -473,7 +557,7 @@ class Traps:
         batch, task = channel.batch, channel.task
         assert batch is not None and task is not None
         while (buffer := batch.next()) is not None:
-            waiter = mach_msg(self.kernel, task, c.MACH_SEND_MSG, buffer, (), 0, 0, 0)
+            waiter = self._mach_msg(task, c.MACH_SEND_MSG, buffer, 0, 0, 0)
             result = waiter.result
             if result is None or result.code:
                 self._begun(channel, waiter)
@@ -488,7 +572,7 @@ class Traps:
             self._send_next(channel)
         elif result.code == c.MACH_SEND_INTERRUPTED and result.head is not None:
             # It came back, and goes out again (M36).
-            self._begun(channel, mach_msg(self.kernel, task, c.MACH_SEND_MSG, result.head + result.inline, (), 0, 0, 0))
+            self._begun(channel, self._mach_msg(task, c.MACH_SEND_MSG, result.head + result.inline, 0, 0, 0))
         else:
             self._end_batch(channel, batch.sent - 1, result.code)
 
@@ -502,7 +586,7 @@ class Traps:
         task = channel.task
         assert task is not None
         option = option & ~c.MACH_SEND_MSG | c.MACH_RCV_MSG
-        return mach_msg(self.kernel, task, option, b"", (), rcv_limit, rcv_name, timeout_ms)
+        return self._mach_msg(task, option, b"", rcv_limit, rcv_name, timeout_ms)
 
     def _go_on(self, channel: Channel, result: Result | None) -> None:
         """Take the next messages of a ``receive_many`` while there is room for their answers.
@@ -520,7 +604,8 @@ class Traps:
             size = 0
             while channel.left:
                 if result is None:
-                    result = mach_msg(self.kernel, many.task, option, b"", (), many.rcv_limit, many.rcv_name, 0).result
+                    waiter = self._mach_msg(many.task, option, b"", many.rcv_limit, many.rcv_name, 0)
+                    result = waiter.result
                     assert result is not None
                 if result.head is None:
                     # Nothing more is there.
@@ -572,6 +657,7 @@ class Traps:
     def _cut_off(self, channel: Channel, error: ProtocolError) -> None:
         """Whoever breaks the protocol in one thread loses the whole task."""
         if channel.client is not None:
+            self.cut_offs += 1
             self.broken.append((channel.client.control, f"cut off: {error}"))
 
     def flush(self, channel: Channel) -> bool:

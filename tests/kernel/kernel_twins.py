@@ -103,7 +103,8 @@ def fields_of(thing: Any) -> list[str]:
     parts: tuple[str, ...] = FIELDS.get(type(thing).__name__, ("", "", ""))
     if isinstance(thing, RequestTable) and type(thing) is not RequestTable:
         parts = (*parts, *FIELDS["RequestTable"])
-    skipped = {"owner", "_compact_at"}
+    # What the driver has, has to take before, or gives to each kernel anew.
+    skipped = {"owner", "_compact_at", "losses", "notices", "serial"}
     return [name for part in parts for name in part.split() if name not in skipped]
 
 

@@ -33,6 +33,7 @@ ROOMS = {
     "server": {"abi", "ring", "peer", "kernel", "dataqueue", "carrier"},
     "client": {"abi", "ring", "peer", "dataqueue", "carrier"},
     "aio": {"abi", "ring", "confinement", "client", "face"},
+    "tracing": {"abi", "kernel", "replay", "carrier", "server"},
 }
 
 #: The package's own ``__init__`` is the face of the house, so an empty package stands in for it.
