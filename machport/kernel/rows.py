@@ -23,7 +23,7 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
     "Quota": (
         "messages_max bytes_max sending_max waiters_max",
         "",
-        "holder messages bytes sending waiting relieved is_relieved exceeded noted",
+        "holder messages bytes sending busy waiting relieved is_relieved exceeded noted",
     ),
     "Excess": ("", "", "count holder limit port use what"),
     "Termination": ("", "", "names task"),
