@@ -20,15 +20,18 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from chaos.kernel_snapshot import snapshot
+from machport.abi import constants as c
 from machport.carrier import hello
 from machport.kernel.dialect import DIALECTS
 from machport.kernel.invariants import BrokenInvariant, check
 from machport.kernel.kernel import Kernel
 from machport.kernel.port import Port
+from machport.kernel.refusal import Refusal
 from machport.kernel.space import DEFAULT_NAME_LIMIT, FreshNames
 from machport.kernel.task import Task
 from machport.peer.attestation import Peer
 from machport.server.bootstrap import Bootstrap
+from machport.server.connection import Channel
 from machport.server.daemon import Daemon
 from machport.server.lock import Place, leave, listen
 
@@ -187,6 +190,9 @@ class _Daemon(Daemon):
             return
         view = look(self.kernel, self._known if asked == _LOOK else None)
         control.send(pickle.dumps(tuple(view._replace(descriptors=len(os.listdir("/proc/self/fd"))))))
+
+    def _upgrade(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
+        raise Refusal(c.KERN_FAILURE, "upgrade", "nobody could ask the process that would take its place")
 
     def _admit(self, greeting: hello.Hello, peer: Peer) -> Task:
         task = super()._admit(greeting, peer)
