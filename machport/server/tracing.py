@@ -39,7 +39,7 @@ _WAITING_MAX: Final = 8 << 20
 #: Characters after which they are written at once.
 _PIECE: Final = 1 << 16
 #: Calls on the daemon that are calls on its kernel as well.
-_KERNEL_CALLS: Final = frozenset(trap.number for trap in (t.TASK_CREATE, t.DEPOSIT, t.CLAIM))
+_KERNEL_CALLS: Final = frozenset(trap.number for trap in (t.TASK_CREATE, t.DEPOSIT, t.CLAIM, t.FILEPORT_MAKEPORT))
 #: The first field of most traps is the task that they are done to.
 _NAMES: Final = ("name", "member", "old", "pset")
 

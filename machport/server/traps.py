@@ -45,6 +45,8 @@ _NOTES: Final = frozenset(trap.number for trap in (t.INTERRUPT, t.ABANDON, t.FOR
 _ASYNC: Final = t.ASYNC.number
 _CANCEL: Final = t.CANCEL.number
 _REPLY_PORT: Final = t.REPLY_PORT.number
+#: The rule of what is refused for a limit.
+LIMITS: Final = "limits"
 #: Traps that make a port in the space of a task.
 _MAKERS: Final = {trap.number: trap for trap in (t.REPLY_PORT, t.ALLOCATE, t.CONSTRUCT)}
 #: Traps of one task that are carried out before the next task has its turn; its busy threads share them.
@@ -352,6 +354,8 @@ class Traps:
                 if number in _MAKERS:
                     answer.result = _made(task, number, payload, answer)
         except Refusal as refusal:
+            # Limits that the server counts are none of the kernel's.
+            is_traced = is_traced and refusal.rule != LIMITS
             answer = Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))
         except ProtocolError:
             raise

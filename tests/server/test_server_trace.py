@@ -382,6 +382,30 @@ def test_a_trace_to_a_closed_pipe_is_over() -> None:
     assert kernel.notices is None
 
 
+def hit_the_limit(right: machport.SendRight) -> None:
+    ports = []
+    try:
+        while True:
+            ports.append(right.task.allocate())
+    except machport.LimitReached:
+        right.send(len(ports).to_bytes(4, "little"))
+
+
+def test_limits_are_met_again_and_files_are_there_again(traced: Path, task_of_traced: machport.Task) -> None:
+    """A child's limits are a step; a file behind a port is made by the kernel, too."""
+    inbox = task_of_traced.allocate()
+    with task_of_traced.spawn(hit_the_limit, inbox.make_send().move(), limits=machport.Limits(names=20)) as child:
+        assert int.from_bytes(inbox.receive(PATIENCE).body, "little") < 20
+        child.join(PATIENCE)
+    with task_of_traced.fileport(0) as file:
+        inbox.make_send().send(b"", rights=[file.copy()])
+        inbox.receive(PATIENCE).close()
+    with Oversight() as oversight:
+        settle(oversight)
+        operations = {step.operation for step in replayed(traced).steps}
+    assert {"limits", "fileport_makeport"} <= operations
+
+
 def test_what_the_daemon_refuses_by_itself_is_no_step(socket_path: Path, tmp_path: Path) -> None:
     """The kernel was not asked: here there is no descriptor left for one more file."""
     path = tmp_path / "trace"
