@@ -219,6 +219,8 @@ class Cast:
         #: Inboxes of those who have said hello, by name; and which are dying.
         self._inboxes: dict[int, tuple[int, SendRight]] = {}
         self._dying: set[int] = set()
+        #: Who was dying when it was looked last, and which of its deaths that was.
+        self._untold: set[tuple[int, int]] = set()
         self._kills: Counter[int] = Counter()
         self._returned = self._went = 0
         self._seen = bytes(8 * (SERVICES + CLIENTS))
@@ -373,8 +375,10 @@ class Cast:
             if child is not None and slot not in self._dying and now[at : at + 8] == self._seen[at : at + 8]:
                 self._report.anomaly(f"process {slot} does nothing: {state_of(child.pid)}")
                 os.kill(child.pid, signal.SIGUSR2)
-        for slot in self._dying:
+        dying = {(slot, self._kills[slot]) for slot in self._dying}
+        for slot, _ in dying & self._untold:
             self._report.anomaly(f"nobody is told of the death of process {slot}")
+        self._untold = dying
         self._seen = now
 
     def _wind_up(self) -> None:
