@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ from rich.table import Table
 from machport.abi import constants as c
 from machport.abi import reports as r
 from machport.abi import traps as t
+from machport.abi.errors import DeadTask, MachError
 from machport.client.oversight import Oversight
 
 #: Seconds between two looks for new deaths.
@@ -117,7 +119,11 @@ def _told(told: r.Told) -> str:
 
 def show_tasks(oversight: Oversight, *, as_json: bool) -> None:
     """Print every task that lives, with what it holds."""
-    found = [(task, holdings(oversight, task)) for task in tasks(oversight)]
+    found = []
+    for task in tasks(oversight):
+        # It may end meanwhile.
+        with contextlib.suppress(DeadTask):
+            found.append((task, holdings(oversight, task)))
     if as_json:
         for task, held in found:
             told = {**msgspec.to_builtins(task), **msgspec.to_builtins(held)}
@@ -168,8 +174,6 @@ def holdings(oversight: Oversight, task: r.Task) -> r.Holdings:
 
 
 def _report(oversight: Oversight, kind: int, form: type[r.Page], task: int, at: int) -> r.Page:
-    from machport.abi.errors import DeadTask, MachError
-
     try:
         return r.unpack_report(oversight.report(kind, task, at), form)
     except MachError as error:

@@ -169,7 +169,7 @@ class Daemon:
                 self._go_round()
             except MemoryError:
                 # Whoever asked for too much is cut off where that is known; nobody else may pay for it.
-                _log.error("the daemon has no memory left for something that it had to do")
+                _log.error("the daemon has no memory left for something that it had to do", extra=event("no_memory"))
 
     def _go_round(self) -> None:
         busy = self.traps.look()
@@ -310,7 +310,11 @@ class Daemon:
     def _turn_away(self, silent: list[tuple[Channel, Peer]]) -> None:
         """End connections that have not said hello."""
         for channel, peer in silent:
-            _log.warning("a connection of process %d was ended: it has not said hello", peer.pid)
+            _log.warning(
+                "a connection of process %d was ended: it has not said hello",
+                peer.pid,
+                extra=event("hello_overdue", pid=peer.pid, uid=peer.uid),
+            )
             self._forget(channel)
             os.close(peer.pidfd)
         if silent:
@@ -689,6 +693,7 @@ class Daemon:
         """It is answered by whoever is the daemon then."""
         t.UPGRADE.unpack(payload)
         check_oversight(_client_of(channel), "upgrade")
+        _client_of(channel).looks_on = True
         self._upgrades.ask(channel)
 
     # Another process takes over

@@ -13,6 +13,7 @@ import socket
 from typing import Final
 
 from machport.peer.attestation import credentials
+from machport.server.log import event
 
 _log: Final = logging.getLogger("machport.daemon")
 #: Strangers that are turned away before those who are in have their turn.
@@ -61,4 +62,10 @@ class Door:
         """Say so in the log, but ever more seldom: the log is no way to do harm either."""
         count = self.strangers[user] = self.strangers.get(user, 0) + 1
         if count & (count - 1) == 0:
-            _log.warning("user %d, process %d, was refused; %d times so far", user, pid, count)
+            _log.warning(
+                "user %d, process %d, was refused; %d times so far",
+                user,
+                pid,
+                count,
+                extra=event("user_refused", uid=user, pid=pid, count=count),
+            )

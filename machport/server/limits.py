@@ -23,6 +23,7 @@ from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
 from machport.server.configuration import Configuration
 from machport.server.dispatch import Answer
+from machport.server.log import event
 from machport.server.snapshot import Restoring, Saving, State
 
 _log: Final = logging.getLogger("machport.daemon")
@@ -207,7 +208,19 @@ class Limiter:
             told, count = self._told.get(key, (now - _PAUSE, 0))
             count += excess.count
             if now - told >= _PAUSE:
-                _log.warning("%s", self._line(task, excess.what, excess.limit, excess.use, excess.port, count))
+                line = self._line(task, excess.what, excess.limit, excess.use, excess.port, count)
+                fields = event(
+                    "limit_met",
+                    task=task.number,
+                    label=task.label,
+                    pid=self._accounts[task].pid,
+                    limit=excess.what,
+                    most=excess.limit,
+                    use=excess.use,
+                    port="" if excess.port is None else excess.port.label,
+                    count=count,
+                )
+                _log.warning("%s", line, extra=fields)
                 told, count = now, 0
             self._told[key] = told, count
 

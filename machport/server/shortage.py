@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from machport.server.limits import Account, quota_of
+from machport.server.log import event
 
 _log: Final = logging.getLogger("machport.daemon")
 #: Seconds between two looks.
@@ -86,6 +87,7 @@ class Shortage:
                     account.task.label,
                     account.pid,
                     size >> 20,
+                    extra=event("memory_short", task=account.task.number, label=account.task.label, pid=account.pid),
                 )
                 self._held.append(account)
                 account.task.space.limit = len(account.task.space.entries)

@@ -25,6 +25,7 @@ from machport.server.daemon import Daemon
 from machport.server.dispatch import Answer
 from machport.server.fault import reached
 from machport.server.lock import name
+from machport.server.log import event
 from machport.server.settings import Settings
 from machport.server.upgrade import hear, say
 
@@ -88,6 +89,7 @@ def take_over(
         given["pid"],
         given["version"],
         stall / 1000,
+        extra=event("upgraded", pid=given["pid"], version=given["version"], stall_us=stall),
     )
     answer = t.UPGRADE.pack_answer(
         (given["pid"], os.getpid(), min(stall, 0xFFFFFFFF)), t.pack_texts(given["version"], RELEASE)

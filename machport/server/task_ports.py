@@ -15,6 +15,7 @@ from machport.kernel.task import Task
 from machport.server.access import check_oversight
 from machport.server.connection import Channel, Client
 from machport.server.dispatch import Answer
+from machport.server.log import event
 
 _log: Final = logging.getLogger("machport.daemon")
 #: Whether tasks of a process's own user may have its task port: only the one that made it, or all.
@@ -64,6 +65,15 @@ class TaskPorts:
                 client.peer.uid,
                 pid,
                 refusal.says,
+                extra=event(
+                    "task_for_pid_refused",
+                    task=client.task.number,
+                    label=client.task.label,
+                    pid=client.peer.pid,
+                    uid=client.peer.uid,
+                    wanted=pid,
+                    reason=refusal.says,
+                ),
             )
             raise
         client.task.space.check_room()

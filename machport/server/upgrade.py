@@ -34,6 +34,7 @@ from machport.carrier import hello
 from machport.server import snapshot, supervisor
 from machport.server.dispatch import Answer
 from machport.server.fault import reached
+from machport.server.log import event
 
 if TYPE_CHECKING:
     from machport.server.connection import Channel
@@ -229,7 +230,7 @@ class Upgrades:
         """
         if not self._end_process():
             return False
-        _log.warning("the daemon was not replaced, and goes on: %s", why)
+        _log.warning("the daemon was not replaced, and goes on: %s", why, extra=event("upgrade_failed", reason=why))
         supervisor.tell_ready()
         askers, self._askers = self._askers, []
         for channel in askers:
