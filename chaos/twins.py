@@ -474,6 +474,9 @@ class _Actor:
 
     def _join(self, label: str, ticket: bytes) -> None:
         self._connection = Connection(label, ticket, self._path)
+        # A task that has ended gets no further channel.
+        self._events = self._connection.events()
+        self._poll.register(self._events.fileno(), select.POLLIN)
         self._say("joined", self._connection.label)
 
     def _close(self) -> None:
@@ -539,9 +542,7 @@ class _Actor:
     # Calls with tags
 
     def _begin(self, key: int, payload: bytes) -> None:
-        if self._events is None:
-            self._events = self._joined().events()
-            self._poll.register(self._events.fileno(), select.POLLIN)
+        assert self._events is not None
         trap = t.unpack_msg(payload)
         self._tags[self._events.begin(trap)] = key
 
