@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from machport.abi import constants as c
 from machport.abi import words
@@ -36,6 +36,11 @@ KERNEL_TOKENS: Final = (0, 1, *(0,) * 8)
 #: Field masks of ``msgh_bits``; whatever else a sender sets is cleared.
 USER_BITS: Final = c.MACH_MSGH_BITS_USER
 COMPLEX: Final = c.MACH_MSGH_BITS_COMPLEX
+
+
+#: Makes a named tuple without a function of Python, at whose begin handlers of signals may run: whoever has received a
+#: message must not lose it there.
+_new: Final[Any] = tuple.__new__
 
 
 class Descriptor(NamedTuple):
@@ -195,7 +200,7 @@ def _scan_descriptors(
         kind = words.u8(memory, offset + 11)
         disposition = words.u8(memory, offset + 10)
         if kind == c.MACH_MSG_PORT_DESCRIPTOR:
-            descriptors.append(Descriptor(kind, disposition, words.u32(memory, offset)))
+            descriptors.append(_new(Descriptor, (kind, disposition, words.u32(memory, offset), 0, 0, 0, 0)))
             offset += words.PORT_DESCRIPTOR_SIZE
             ports += 1
             wrong_type |= not is_disposition(disposition)
@@ -204,8 +209,9 @@ def _scan_descriptors(
             return c.MACH_SEND_MSG_TOO_SMALL, 0
         length = words.u32(memory, offset + 12)
         copy = words.u8(memory, offset + 9)
+        deallocate = words.u8(memory, offset + 8)
         descriptors.append(
-            Descriptor(kind, disposition, 0, words.u64(memory, offset), length, words.u8(memory, offset + 8), copy)
+            _new(Descriptor, (kind, disposition, 0, words.u64(memory, offset), length, deallocate, copy))
         )
         offset += words.MEMORY_DESCRIPTOR_SIZE
         if kind == c.MACH_MSG_OOL_PORTS_DESCRIPTOR:

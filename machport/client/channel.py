@@ -22,6 +22,8 @@ from machport.ring.spinning import after_sleep, spin_ns
 
 #: The bytes of an answer, and the descriptors that came with it.
 Answer = tuple[Buffer, Sequence[int]]
+#: Bytes of the longest entry of wide rings.
+_LONGEST_WIDE = rings.longest_of(rings.WIDE)
 #: What comes beside an answer, almost always.
 _NONE: Sequence[int] = ()
 #: What ends the answers to ``receive_many`` when the daemon's own end of them cannot be had.
@@ -224,7 +226,7 @@ class Channel:
         """Ask for wider rings where ``size`` bytes do not fit into those that there are."""
         wide = self._wants_wide or self._longest < size
         self._wants_wide = False
-        if not wide or self._rings.is_wide or size > rings.longest_of(rings.WIDE):
+        if not wide or self._rings.is_wide or size > _LONGEST_WIDE:
             return
         self._publish(t.WIDEN.pack())
         answer, descriptors = self._answer()
@@ -338,7 +340,7 @@ class Channel:
 
     def _note_size(self, size: int) -> None:
         """After an answer by the socket, whether wider rings would have brought it."""
-        self._wants_wide = self._longest < size <= rings.longest_of(rings.WIDE)
+        self._wants_wide = self._longest < size <= _LONGEST_WIDE
 
     # The end
 

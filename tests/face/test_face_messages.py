@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from types import FrameType
 
 import pytest
 
@@ -247,3 +249,27 @@ def test_a_request_returns_the_one_before(task: machport.Task) -> None:
     assert cancelled is not None
     cancelled.close()
     assert isinstance(second.receive(WAIT), machport.SendOnceNotification)
+
+
+@pytest.mark.skipif(not machport.is_compiled(), reason="the interpreted form is made of functions of Python")
+def test_no_function_of_python_runs_between_a_message_and_whoever_iterates(task: machport.Task) -> None:
+    """There a handler of signals could raise, and the message, with the rights in it, be lost."""
+    port, once = task.allocate(qlimit=20), task.allocate()
+    send = port.make_send()
+    for _ in range(2):
+        send.send(b"short")
+        send.send(bytes(100_000))
+        send.send(b"", rights=[once.make_send_once().move(), once.make_send().move()])
+        send.send(bytes(2_000_000), memory=[b"memory"])
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, arg: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_name)
+
+    messages = iter(port)
+    for _ in range(8):
+        sys.setprofile(note)
+        message = next(messages)
+        sys.setprofile(None)
+        assert not called, message.id
