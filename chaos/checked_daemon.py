@@ -31,9 +31,11 @@ from machport.kernel.space import DEFAULT_NAME_LIMIT, FreshNames
 from machport.kernel.task import Task
 from machport.peer.attestation import Peer
 from machport.server.bootstrap import Bootstrap
+from machport.server.configuration import DEFAULTS, Configuration
 from machport.server.connection import Channel
 from machport.server.daemon import Daemon
 from machport.server.lock import Place, leave, listen
+from machport.server.settings import Settings
 
 #: Seconds after which a daemon will not answer any more.
 PATIENCE: Final = 30.0
@@ -172,11 +174,17 @@ class CheckedDaemon:
         assert kind is not None or not faults, faults
 
 
+def limited(names: int) -> Configuration:
+    """The settings of a daemon whose tasks may have so many names."""
+    return Configuration(task=DEFAULTS._replace(names=names))
+
+
 class _Daemon(Daemon):
     """The daemon itself."""
 
     def __init__(self, listener: socket.socket, place: Place, control: socket.socket, kernel: Kernel) -> None:
-        super().__init__(listener, place, begun=(kernel, Bootstrap(kernel)))
+        settings = Settings(configuration=limited(kernel.name_limit))
+        super().__init__(listener, place, settings, begun=(kernel, Bootstrap(kernel)))
         self._known: set[Port] = set()
         self._register(control, lambda _: self._answer_control(control))
 

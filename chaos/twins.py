@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from chaos.checked_daemon import PATIENCE, CheckedDaemon, look
+from chaos.checked_daemon import PATIENCE, CheckedDaemon, limited, look
 from chaos.kernel_snapshot import snapshot
 from chaos.processes import Child
 from machport.abi import traps as t
@@ -93,7 +93,7 @@ class Twins:
 
     def __init__(self, daemon: CheckedDaemon, name_limit: int) -> None:
         self.daemon = daemon
-        self.machine = Machine(close=lambda _: None)
+        self.machine = Machine(close=lambda _: None, configuration=limited(name_limit))
         self.machine.kernel.name_limit = name_limit
         self.members: list[Member] = []
         self.steps = 0

@@ -117,8 +117,16 @@ class Event:
         self.finished: list[Call] = []
 
 
+#: What tasks may have unless somebody says more.
+_DEFAULTS: Final = Configuration()
+
+
 class Machine:
     """A kernel with its services, driven by one call after the other.
+
+    Args:
+        close: what becomes of a file that nobody has a right to any more.
+        configuration: what tasks may have.
 
     Attributes:
         now: virtual time in milliseconds.
@@ -127,7 +135,7 @@ class Machine:
         send_once: the send-once rights to ports that tasks have made.
     """
 
-    def __init__(self, close: Callable[[int], object] = os.close) -> None:
+    def __init__(self, close: Callable[[int], object] = os.close, configuration: Configuration = _DEFAULTS) -> None:
         self.kernel = Kernel()
         self.bootstrap = Bootstrap(self.kernel)
         self.now = 0
@@ -136,7 +144,7 @@ class Machine:
         self.send_once = SendOnceRights()
         self._numbers: dict[Task, int] = {}
         self._obituaries = Obituaries(lambda *_: False, lambda _: None, 0, lambda: self.now / 1000)
-        self._limiter = Limiter(self.kernel, Configuration(), _DESCRIPTORS)
+        self._limiter = Limiter(self.kernel, configuration, _DESCRIPTORS)
         self._children = Children(
             self.kernel,
             self._obituaries,

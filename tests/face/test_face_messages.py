@@ -262,14 +262,17 @@ def test_no_function_of_python_runs_between_a_message_and_whoever_iterates(task:
         send.send(b"", rights=[once.make_send_once().move(), once.make_send().move()])
         send.send(bytes(2_000_000), memory=[b"memory"])
     called: list[str] = []
+    # What was forgotten before is told with a call; not with those below.
+    task.usage()
 
     def note(frame: FrameType, event: str, arg: object) -> None:
         if event == "call":
             called.append(frame.f_code.co_name)
 
     messages = iter(port)
+    received = []
     for _ in range(8):
         sys.setprofile(note)
-        message = next(messages)
+        received += [next(messages)]
         sys.setprofile(None)
-        assert not called, message.id
+        assert not called
