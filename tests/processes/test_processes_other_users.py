@@ -183,8 +183,8 @@ def test_a_flood_of_strangers_keeps_nobody_out(owners_daemon: DaemonProcess) -> 
             with machport.Task(label=f"owner{number}", path=path) as task, task.allocate() as port:
                 port.make_send().send(b"through")
                 assert port.receive(PATIENCE).body == b"through"
-                # What is left of each stranger is nothing; a task has five, and the one before may still be ending.
-                assert owners_daemon.descriptors() <= before + 12
+                # The strangers hold hundreds of sockets; a task has five, and those before may still be ending.
+                assert owners_daemon.descriptors() <= before + 5 * (number + 1)
     finally:
         for process in flood:
             process.kill()
