@@ -342,9 +342,12 @@ class Daemon:
 
     def _greet(self, channel: Channel, peer: Peer) -> None:
         """The first packet: a new task, or a child's process that claims the task its parent made."""
+        level = logging.WARNING
         try:
             received = channel.receive()
             if received is None:
+                # Whoever connected was killed, as a rule.
+                level = logging.INFO
                 raise ProtocolError("the connection ended before its hello")
             self._closer.close(received[1])
             greeting = hello.unpack_hello(bytes(received[0]))
@@ -354,7 +357,7 @@ class Daemon:
         except (ProtocolError, Refusal) as error:
             code = error.code if isinstance(error, Refusal) else None
             fields = event("hello_refused", pid=peer.pid, uid=peer.uid, reason=str(error), code=code)
-            _log.warning("process %d was cut off: %s", peer.pid, error, extra=fields)
+            _log.log(level, "process %d was cut off: %s", peer.pid, error, extra=fields)
             self._admission.leave(channel)
             if isinstance(error, Refusal):
                 with contextlib.suppress(OSError):
