@@ -7,6 +7,7 @@ of the daemon, which a sleeper sees at once.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from machport.ring.spinning import after_sleep, spin_ns
 
 #: The bytes of an answer, and the descriptors that came with it.
 Answer = tuple[Buffer, Sequence[int]]
+#: Milliseconds for which the daemon is waited for to take back what a channel was answered; it takes a tenth of one.
+_TAKES_BACK_MS = 100
 #: Bytes of the longest entry of wide rings.
 _LONGEST_WIDE = rings.longest_of(rings.WIDE)
 #: What comes beside an answer, almost always.
@@ -345,10 +348,18 @@ class Channel:
     # The end
 
     def _abandon(self) -> None:
-        """End the channel; the daemon takes back what has not been read."""
-        with contextlib.suppress(OSError):
-            packet.send(self._sock, t.ABANDON.pack())
-        self.close()
+        """End the channel; the daemon takes back what has not been read.
+
+        Before the next channel of the thread could receive what comes behind that.
+        """
+        try:
+            with contextlib.suppress(OSError):
+                packet.send(self._sock, t.ABANDON.pack())
+                ended = select.poll()
+                ended.register(self._sock, 0)
+                ended.poll(_TAKES_BACK_MS)
+        finally:
+            self.close()
 
     def _give_up(self, error: BaseException) -> None:
         """End the channel, saying that whatever was answered has not been seen; raise what that means to the caller."""
