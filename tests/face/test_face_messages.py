@@ -268,15 +268,15 @@ def test_no_function_of_python_runs_between_a_message_and_whoever_iterates(task:
     task.usage()
 
     def note(frame: FrameType, event: str, arg: object) -> None:
-        # How long to look next time is thought about before the answer is taken, which is then still the daemon's.
-        if event == "call" and frame.f_code.co_name != "after_sleep":
+        # Before an answer is taken it is still the daemon's: how long to look next time, and wider rings.
+        if event == "call" and not frame.f_code.co_filename.endswith(("spinning.py", "rings.py")):
             called.append(frame.f_code.co_name)
 
     messages = iter(port)
-    received = []
+    received = [next(messages) for _ in range(4)]
     gc.disable()
     try:
-        for _ in range(8):
+        for _ in range(4):
             sys.setprofile(note)
             received += [next(messages)]
             sys.setprofile(None)
