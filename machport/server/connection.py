@@ -428,3 +428,9 @@ class Client:
         self.channels.add(channel)
         channel.client = self
         channel.task = self.task
+
+
+def client_of(channel: Channel) -> Client:
+    """Whose a channel is that has said hello."""
+    assert channel.client is not None
+    return channel.client

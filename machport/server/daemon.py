@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -29,17 +28,16 @@ from machport.kernel.refusal import Refusal
 from machport.kernel.task import Task
 from machport.kernel.waiter import Result
 from machport.peer.attestation import Peer, attest
-from machport.peer.death import LET_GO
-from machport.peer.liveness import is_dead, number_in_proc
+from machport.server import endings
 from machport.server.access import check_oversight
 from machport.server.admission import Admission
 from machport.server.bootstrap import Bootstrap
 from machport.server.children import Children
 from machport.server.closer import Closer
-from machport.server.connection import Channel, Client
+from machport.server.connection import Channel, Client, client_of
 from machport.server.deaths import Deaths
-from machport.server.describing import describe
-from machport.server.dispatch import Answer, OpenFile, dispatch
+from machport.server.descriptors import Spare, raise_limit
+from machport.server.dispatch import Answer, OpenFile
 from machport.server.door import Door
 from machport.server.handover import (
     resume_channel,
@@ -53,6 +51,7 @@ from machport.server.limits import Limiter
 from machport.server.lock import Place
 from machport.server.log import event
 from machport.server.obituaries import Obituaries
+from machport.server.own_calls import OwnCalls
 from machport.server.reporting import Reports
 from machport.server.settings import Settings
 from machport.server.shortage import Shortage
@@ -65,9 +64,6 @@ from machport.server.upgrade import Upgrades
 _log: Final = logging.getLogger("machport.daemon")
 _READ: Final = select.EPOLLIN
 _WRITE: Final = select.EPOLLOUT
-#: What the system allows any process, and the hard limit that processes have unless somebody lowers it.
-_HIGHEST_LIMIT: Final = Path("/proc/sys/fs/nr_open")
-_USUAL_HARD_LIMIT: Final = 4096
 #: Descriptors that connections and files of clients may not use up: for long messages and answers on their way.
 _DESCRIPTOR_RESERVE: Final = 64
 #: Entries, messages and the like that end in one go; an end with more of them is made in moments of so many seconds,
@@ -82,9 +78,6 @@ _LONGEST_SLEEP: Final = 3600.0
 #: Packets of a dead process that are still carried out.
 _LAST_PACKETS: Final = 64
 _DEFAULTS: Final = Settings()
-#: Why a task ends: its process does, or its connection.
-_DIED: Final = "its process died"
-_HUNG_UP: Final = "its connection ended"
 #: What is called with the events of a descriptor.
 Callback = Callable[[int], object]
 
@@ -131,10 +124,10 @@ class Daemon:
         self._callbacks: dict[int, Callback] = {}
         self._register(listener, lambda _: self._accept())
         self._closer = Closer()
-        self._task_ports = TaskPorts(self.kernel, self._clients, settings.task_for_pid)
         self._deaths = Deaths(self._register, self._lay_to_rest)
-        self.traps = Traps(self.kernel, self.bootstrap, self._own_calls(), self._wait_writable, self._released)
-        limit = _raise_descriptor_limit()
+        own_calls = self._own_calls()
+        self.traps = Traps(self.kernel, self.bootstrap, own_calls, self._wait_writable, self._released)
+        limit = raise_limit()
         self.traps.descriptor_limit = limit - min(_DESCRIPTOR_RESERVE, limit // 4)
         self._limiter = Limiter(self.kernel, settings.configuration, self.traps.descriptor_limit)
         self._admission = Admission(settings.configuration.daemon, self.traps.descriptor_limit)
@@ -149,7 +142,19 @@ class Daemon:
         )
         self.traces = Traces(self.traps, self._children, self._clients, self._epoll, self._register, self._unregister)
         self._reports = Reports(self.kernel, self.traps, self._obituaries, self._clients, self.traces.numbers)
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._calls = OwnCalls(
+            self.kernel,
+            self._clients,
+            children=self._children,
+            limiter=self._limiter,
+            deaths=self._deaths,
+            obituaries=self._obituaries,
+            reports=self._reports,
+            traces=self.traces,
+            task_ports=TaskPorts(self.kernel, self._clients, settings.task_for_pid),
+        )
+        own_calls |= self._calls.by_number()
+        self._spare = Spare()
         self._upgrades = Upgrades(arguments, self._register, self._unregister, self.save, self._answer)
         self._is_upgrade_asked = False
         #: What the process that takes this one's place gets beside kernel and clients; see ``snapshot``.
@@ -182,8 +187,7 @@ class Daemon:
         for descriptor, events, callback in [(fd, events, self._callbacks[fd]) for fd, events in ready]:
             # What one event ends may have been ready, too, and its number be used again.
             if self._callbacks.get(descriptor) is callback:
-                callback(events)
-                self._settle()
+                self._call_back(descriptor, callback, events)
         self.traps.expire()
         self._settle()
         if self._idle_since is not None and self._settings.idle_exit is not None:
@@ -193,6 +197,18 @@ class Daemon:
         if self.kernel.exceeded:
             self._limiter.report()
         self._look_for_upgrade()
+
+    def _call_back(self, descriptor: int, callback: Callback, events: int) -> None:
+        """Deal with an event.  A fault of ours costs whoever met it, and nobody else."""
+        try:
+            callback(events)
+            self._settle()
+        except MemoryError:
+            raise
+        except Exception:
+            _log.exception("an event could not be dealt with", extra=event("event_fault", descriptor=descriptor))
+            if descriptor != self._listener.fileno():
+                self._unregister(descriptor)
 
     def _carry_on(self) -> bool:
         """Go on for a moment with ends that were too much for one go; whether there is more of them."""
@@ -266,7 +282,7 @@ class Daemon:
         self._obituaries.close()
         self._epoll.close()
         self._listener.close()
-        os.close(self._spare)
+        self._spare.release()
 
     # Time
 
@@ -322,10 +338,10 @@ class Daemon:
 
     def _refuse_one(self) -> None:
         """Out of descriptors: use the spare one to turn the next connection away, so that it does not hang."""
-        os.close(self._spare)
+        self._spare.release()
         with contextlib.suppress(OSError):
             self._listener.accept()[0].close()
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare.take()
 
     def _watch(self, channel: Channel, callback: Callback) -> bool:
         """Wait for what comes by a socket; whether the system, and our reserve of descriptors, allow one more."""
@@ -370,7 +386,7 @@ class Daemon:
         self._limiter.join(task, greeting.label, peer.pid)
         self.traces.limited(task)
         client = Client(peer, task, channel, was_made=bool(greeting.ticket))
-        if not self._register(peer.pidfd, lambda _: self._end(client, _DIED)):
+        if not self._register(peer.pidfd, lambda _: self._end(client, endings.DIED)):
             self._terminate(task)
             self._admission.dismiss(peer)
             self._forget(channel)
@@ -421,7 +437,7 @@ class Daemon:
         self.traces.leaves(client)
         self._unregister(client.peer.pidfd)
         self._deaths.forget(client)
-        reason, peer = _reason(client, why), client.peer
+        reason, peer = endings.reason(client, why), client.peer
         if client.looks_on and len(client.channels) == 1:
             # It has held nothing, and whoever looks at the deaths need not see those of all who looked before.
             self._onlookers.add(client.task.number)
@@ -458,7 +474,7 @@ class Daemon:
                     break
                 self._serve(channel, _READ)
                 self._settle()
-        self._end(client, _DIED)
+        self._end(client, endings.DIED)
 
     def _check_idle(self) -> None:
         if not self._clients:
@@ -531,7 +547,7 @@ class Daemon:
         if received is None:
             # Of a dead process, the sockets of threads may end before the task's own does.
             self.traps.drain(channel)
-            self._hang_up(channel, _HUNG_UP)
+            self._hang_up(channel, endings.HUNG_UP)
             return
         payload, descriptors = received
         client = channel.client
@@ -555,100 +571,12 @@ class Daemon:
         return {
             t.THREAD.number: lambda channel, payload, descriptors: self._new_thread(channel),
             t.WIDEN.number: lambda channel, payload, descriptors: self._widen(channel),
-            t.TICKET.number: self._ticket,
-            t.WATCH.number: self._watch_child,
-            t.TASK_CREATE.number: self._task_create,
-            t.LIFELINE.number: self._lifeline,
-            t.DESCRIBE.number: self._describe,
-            t.DEPOSIT.number: self._deposit,
-            t.CLAIM.number: self._claim,
-            t.WATCH_DEPOSIT.number: self._watch_deposit,
-            t.REPORT.number: self._report,
-            t.TRACE.number: self._trace,
             t.UPGRADE.number: self._upgrade,
-            t.TASK_FOR_PID.number: self._task_ports.task_for_pid,
-            t.ALLOW_TASK_FOR_PID.number: self._task_ports.allow,
-            t.FILEPORT_MAKEPORT.number: self._make_fileport,
-            t.TASK_SET_LIMITS.number: self._set_limits,
-            t.TASK_GET_LIMITS.number: self._get_limits,
         }
-
-    def _ticket(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        return self._children.ticket(_client_of(channel).task, t.TICKET.unpack(payload)[0][0])
-
-    def _watch_child(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        return self._children.watch(_client_of(channel).task, t.WATCH.unpack(payload)[0][0], descriptors)
-
-    def _task_create(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        maker = self._check_children(channel)
-        return self._children.create(maker, t.TASK_CREATE.unpack(payload)[0][0])
-
-    def _check_children(self, channel: Channel) -> Task:
-        maker = _client_of(channel).task
-        if (account := self._limiter.of(maker)) is not None:
-            account.children = self._children.count_of(maker)
-            self._limiter.check(maker, "children")
-        return maker
-
-    def _make_fileport(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        task = _client_of(channel).task
-        tasks.check_alive(task)
-        account = self._limiter.check(task, "descriptors")
-        answer = dispatch(self.kernel, task, payload, descriptors)
-        account.descriptors += answer.keeps_descriptors
-        return answer
-
-    def _set_limits(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        (name,), words = t.TASK_SET_LIMITS.unpack(payload)
-        maker = _client_of(channel).task
-        return self._limiter.set_limits(self._children.waiting_child(maker, name), maker, words)
-
-    def _get_limits(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        (name,), _ = t.TASK_GET_LIMITS.unpack(payload)
-        caller = _client_of(channel).task
-        task = tasks.resolve_task(caller, name)
-        tasks.check_alive(task)
-        if task is not caller:
-            task = self._children.waiting_child(caller, name)
-        if (account := self._limiter.of(task)) is not None:
-            account.children = self._children.count_of(task)
-        return self._limiter.get_limits(task)
-
-    def _deposit(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        (name, disposition), _ = t.DEPOSIT.unpack(payload)
-        return self._children.deposit(self._check_children(channel), name, disposition)
-
-    def _claim(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        return self._children.claim_right(_client_of(channel).task, _ticket_in(t.CLAIM, payload))
-
-    def _watch_deposit(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        ticket = _ticket_in(t.WATCH_DEPOSIT, payload)
-        return self._children.watch_deposit(_client_of(channel).task, ticket, descriptors)
-
-    def _lifeline(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        return self._deaths.watch(_client_of(channel), t.LIFELINE.unpack(payload)[0][0], descriptors)
-
-    def _describe(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        name = t.DESCRIBE.unpack(payload)[0][0]
-        return describe(self.kernel, self._obituaries, _client_of(channel).task, name, self._pid_of)
-
-    def _report(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        check_oversight(_client_of(channel), "report")
-        _client_of(channel).looks_on = True
-        return self._reports.answer(payload)
-
-    def _trace(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
-        check_oversight(_client_of(channel), "trace")
-        _client_of(channel).looks_on = True
-        return self.traces.start(_client_of(channel), payload, descriptors)
-
-    def _pid_of(self, task: Task) -> int:
-        client = self._clients.get(task)
-        return 0 if client is None else client.peer.pid
 
     def _new_thread(self, channel: Channel) -> Answer:
         """A channel for one more thread: the thread's end of its socket, and the memory of its rings."""
-        client = _client_of(channel)
+        client = client_of(channel)
         if channel is not client.control:
             raise ProtocolError("a channel for a thread is asked for where the connection began")
         tasks.check_alive(client.task)
@@ -682,8 +610,8 @@ class Daemon:
         """Wider rings for a thread, which are used from the next trap on."""
         if not channel.by_ring:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "widen", "wider rings are asked for by a ring")
-        tasks.check_alive(_client_of(channel).task)
-        account = self._limiter.check(_client_of(channel).task, "memory", 2 * rings.WIDE)
+        tasks.check_alive(client_of(channel).task)
+        account = self._limiter.check(client_of(channel).task, "memory", 2 * rings.WIDE)
         try:
             pair = rings.create(rings.WIDE)
         except LimitReached as error:
@@ -695,8 +623,8 @@ class Daemon:
     def _upgrade(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> None:
         """It is answered by whoever is the daemon then."""
         t.UPGRADE.unpack(payload)
-        check_oversight(_client_of(channel), "upgrade")
-        _client_of(channel).looks_on = True
+        check_oversight(client_of(channel), "upgrade")
+        client_of(channel).looks_on = True
         self._upgrades.ask(channel)
 
     # Another process takes over
@@ -793,7 +721,7 @@ class Daemon:
             account.memory = sum(channel.memory for channel in client.channels)
 
     def _watch_client(self, client: Client) -> None:
-        self._must_register(client.peer.pidfd, lambda _: self._end(client, _DIED))
+        self._must_register(client.peer.pidfd, lambda _: self._end(client, endings.DIED))
         for channel in client.channels:
             self._watch_channel(channel)
             self.traps.resume_deadlines(channel)
@@ -851,55 +779,5 @@ class Daemon:
             if released.number in self._onlookers:
                 self._onlookers.discard(released.number)
                 return
-            self._obituaries.record(released, self._pid_of(released), "was terminated")
+            self._obituaries.record(released, self._calls.pid_of(released), "was terminated")
             self._obituaries.lost(released.number, losses)
-
-
-def _client_of(channel: Channel) -> Client:
-    assert channel.client is not None
-    return channel.client
-
-
-def _reason(client: Client, why: str) -> str:
-    """What ended a task, for its obituary; "" if that was the end of its process."""
-    if client.closes:
-        return "closed its task"
-    if why == _DIED or _is_dying(client.peer):
-        return ""
-    if why == _HUNG_UP:
-        return LET_GO
-    return f"was {why}" if why.startswith("cut off") else f"was cut off: {why}"
-
-
-def _is_dying(peer: Peer) -> bool:
-    """Whether the process is dead, or no thread of it will run its program again."""
-    poll = select.poll()
-    poll.register(peer.pidfd, select.POLLIN)
-    if poll.poll(0):
-        return True
-    with contextlib.suppress(OSError, ValueError):
-        number = number_in_proc(peer.pidfd)
-        if number > 0 and is_dead(number):
-            return True
-    # It may be gone altogether since it was first looked at.
-    return bool(poll.poll(0))
-
-
-def _ticket_in(trap: t.Trap, payload: bytes | memoryview) -> bytes:
-    words = trap.unpack(payload)[1]
-    return b"".join(word.to_bytes(4, "little") for word in words)
-
-
-def _raise_descriptor_limit() -> int:
-    """Allow this process as many descriptors as may be; how many that is.
-
-    Whoever may raise the hard limit raises it to the system's, unless it is so low that somebody must have meant it.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard >= _USUAL_HARD_LIMIT:
-        with contextlib.suppress(OSError, ValueError):
-            highest = max(hard, int(_HIGHEST_LIMIT.read_text()))
-            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
-            return highest
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard

@@ -21,7 +21,7 @@ from machport.carrier import packet, rings
 from machport.carrier.rings import RingPair
 from machport.kernel.waiter import new_result
 from machport.ring import lifeline
-from machport.server import daemon as daemon_module
+from machport.server import descriptors
 from machport.server.closer import Closer
 from machport.server.connection import Channel
 from machport.server.dispatch import Answer, msg_answer
@@ -243,8 +243,8 @@ def test_the_limit_that_is_said_is_the_limit_that_is_set(
 
     nr_open = tmp_path / "nr_open"
     nr_open.write_text(f"{1 << 20}\n")
-    monkeypatch.setattr(daemon_module, "_HIGHEST_LIMIT", nr_open)
+    monkeypatch.setattr(descriptors, "_HIGHEST_LIMIT", nr_open)
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
-    assert daemon_module._raise_descriptor_limit() == expected
+    assert descriptors.raise_limit() == expected
     assert limits[-1] == (expected, expected)
