@@ -199,10 +199,13 @@ def what_is_known(log: Log) -> None:
         if end is not None:
             log.note(end.label, end.status, end.reason)
 
+    # When the daemon hears of a right that is forgotten is not promised, and so not which name is free by then.
+    held: list[machport.Right] = []
     for how in ("kill", "terminate", "close"):
         port, answers, ready = task.allocate(), task.allocate(), task.allocate()
         task.calls.port_label(port.name, "jobs")
         right = port.make_send()
+        held += [port, answers, ready, right]
         describe(right)
         with task.spawn(take_and_wait, port.move(), ready.make_send().move(), 1) as child:
             for _ in range(2):
