@@ -1,16 +1,18 @@
 """A child that may have ten names, and asks for more: it is refused, and its parent goes on."""
 
+from contextlib import ExitStack
+
 import machport
 from machport import Limits, SendRight
 
 
 def greedy(answers: SendRight) -> None:
-    ports = []
-    try:
-        while True:
-            ports.append(machport.task_self().allocate())
-    except machport.LimitReached as error:
-        answers.send(str(error.says).encode())
+    with ExitStack() as ports:
+        try:
+            while True:
+                ports.enter_context(machport.task_self().allocate())
+        except machport.LimitReached as error:
+            answers.send(str(error.says).encode())
 
 
 if __name__ == "__main__":

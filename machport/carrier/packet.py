@@ -44,6 +44,8 @@ _CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 _CUT: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _QUIET: Final = int(socket.MSG_NOSIGNAL)
 _AT_ONCE: Final = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+#: Closes a socket without a function of Python, in which an interrupt could be raised: finalizers would swallow it.
+close = socket.SocketType.close
 
 
 def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from machport.abi import constants as c
 from machport.abi import traps as t
@@ -157,10 +157,11 @@ class Channel:
         """The task is over."""
         self.close()
 
-    def close(self) -> None:
+    def close(self, close: Callable[[socket.socket], None] = packet.close) -> None:
         """End the channel; in a forked child, let go of it, because its rings are those of the parent's thread."""
         self.closed = True
-        self._sock.close()
+        # A default, because names of modules are None at the end of the interpreter.
+        close(self._sock)
 
     def __del__(self) -> None:
         self.close()

@@ -117,7 +117,7 @@ class Control:
         return True
 
     def close(self) -> None:
-        self._sock.close()
+        packet.close(self._sock)
 
     def __del__(self) -> None:
         # The end of the interpreter is not that of the task: it ends with the process, and so does what it held.

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from machport.abi import constants as c
-from machport.abi.errors import InvalidArgument, MachError
+from machport.abi.errors import InvalidArgument, InvalidRight, MachError
 from machport.client.inheritance import InheritedRight
 from machport.face.pickling import Remade
 from machport.face.rights import Right, Transfer, received_right
@@ -37,10 +37,13 @@ class Handover:
         self._task = task
         self._child = child
         self._names: dict[int, int] = {}
+        self._made = 0
         self._carried: list[tuple[Transfer, int]] = []
 
     def put(self, transfer: Transfer) -> InheritedRight:
         """Put a right into the child's space; what it is there.
+
+        A right that died meanwhile arrives as one that died a moment after, as it would in a message.
 
         Raises:
             InvalidArgument: it is of another task, or was moved into this child before.
@@ -50,9 +53,19 @@ class Handover:
         if any(before.right is transfer.right and before.moves for before, _ in self._carried):
             raise InvalidArgument(f"{transfer.right!r} is moved twice into one child")
         # Rights of one port come together under one name there, as they are here; send-once rights never do.
-        child_name = self._names.setdefault(name, (_FIRST_INDEX + len(self._names)) << c.PORT_NAME_INDEX_SHIFT | 3)
-        self._task.calls.mach_port_insert_right(self._child, child_name, name, transfer.disposition)
-        self._carried.append((transfer, child_name))
+        child_name = self._names.get(name) or self._new_name()
+        try:
+            self._task.calls.mach_port_insert_right(self._child, child_name, name, transfer.disposition)
+        except InvalidRight as error:
+            if error.code != c.KERN_INVALID_CAPABILITY:
+                raise
+            # What was to be moved is used up all the same.
+            child_name = self._new_name()
+            self._task.calls.mach_port_allocate_name(self._child, c.MACH_PORT_RIGHT_DEAD_NAME, child_name)
+            self._carried.append((transfer, c.MACH_PORT_DEAD))
+        else:
+            self._names[name] = child_name
+            self._carried.append((transfer, child_name))
         return InheritedRight(child_name, _KINDS[transfer.disposition], transfer.brings_queue)
 
     def carry(self, transfer: Transfer) -> Remade:
@@ -65,13 +78,22 @@ class Handover:
         for transfer, _ in self._carried:
             transfer.done()
 
+    def _new_name(self) -> int:
+        self._made += 1
+        return (_FIRST_INDEX + self._made) << c.PORT_NAME_INDEX_SHIFT | 3
+
     def undo(self) -> None:
         """The child did not start: take back what was moved."""
         for transfer, child_name in reversed(self._carried):
             if transfer.moves:
                 with contextlib.suppress(MachError):
-                    name, _ = self._task.calls.mach_port_extract_right(self._child, child_name, transfer.disposition)
-                    transfer.returned(name)
+                    transfer.returned(self._take_back(transfer, child_name))
+
+    def _take_back(self, transfer: Transfer, child_name: int) -> int:
+        """The right's name after it came back."""
+        if child_name == c.MACH_PORT_DEAD:
+            return c.MACH_PORT_DEAD
+        return self._task.calls.mach_port_extract_right(self._child, child_name, transfer.disposition)[0]
 
 
 def right_of_child(name: int, kind: int, form: type[AnyTask] | None = None) -> Right:

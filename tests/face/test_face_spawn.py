@@ -43,6 +43,15 @@ def spawn_and_tell(report: machport.SendRight) -> None:
         report.send(f"{before == after} {error}".encode())
 
 
+def send_by_all(report: machport.SendRight, *rights: machport.SendRight | machport.SendOnceRight) -> None:
+    for right in rights:
+        try:
+            right.send(b"is anybody there?")
+            report.send(b"somebody")
+        except machport.DeadPort:
+            report.send(b"nobody")
+
+
 def be_killed(report: machport.SendRight) -> None:
     report.send(b"ready")
     threading.Event().wait()
@@ -124,6 +133,27 @@ def test_a_child_that_cannot_start_leaves_everything_as_it_was(task: machport.Ta
     once.send(b"still mine, too")
     assert port.receive(WAIT).body == b"still mine"
     assert other.receive(WAIT).body == b"still mine, too"
+
+
+def test_a_right_that_died_before_the_child_was_made_arrives_as_one_that_dies_after(task: machport.Task) -> None:
+    """As in a message: who hands a right on cannot know whether its port still lives (M6)."""
+    report, port = task.allocate(), task.allocate()
+    copied, moved, once = port.make_send(), port.make_send(), port.make_send_once()
+    port.close()
+    with report.make_send() as to_report:
+        with pytest.raises(TypeError, match="pickle"):
+            task.spawn(send_by_all, moved.move(), once.move(), threading.Lock())
+        assert not moved.closed and not once.closed
+
+        rights = copied.copy(), copied.copy(), moved.move(), once.move()
+        child = task.spawn(send_by_all, to_report.copy(), *rights)
+        assert [report.receive(WAIT).body for _ in rights] == [b"nobody"] * 4
+        assert (copied.closed, moved.closed, once.closed) == (False, True, True)
+        assert child.join(WAIT) == 0
+        child.close()
+    copied.close()
+    kinds = [kind for _, kind in task.calls.mach_port_names(task.name)]
+    assert mach.MACH_PORT_TYPE_DEAD_NAME not in kinds
 
 
 def test_a_right_given_as_it_is_is_refused(task: machport.Task) -> None:
