@@ -31,8 +31,12 @@ def reached(number: int) -> None:
 
 
 def burn(amount: int) -> None:
-    """Use a processor and nothing else."""
-    reached(0)
+    """So many processes that use a processor and nothing else."""
+    for _ in range(amount - 1):
+        if not os.fork():
+            break
+    else:
+        reached(0)
     while True:
         sum(range(1000))
 
@@ -64,8 +68,8 @@ def notifications(amount: int) -> None:
 
 
 def connections(amount: int) -> None:
-    """Processes that connect, silently or with a hello, as often as they can, and let go of nothing until they must."""
-    for _ in range(2):
+    """So many processes that connect, silently or with a hello, as often as they can, and keep all until they must."""
+    for _ in range(max(1, amount)):
         if not os.fork():
             reached = False
             held: list[socket.socket] = []

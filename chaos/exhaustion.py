@@ -36,20 +36,25 @@ _KEPT: Final = 0.25
 _DESCRIPTORS: Final = 64
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _MEMORY: Final = 400 << 20
+_CORES: Final = len(os.sched_getaffinity(0))
 
 
 class Scenario(NamedTuple):
     """What is exhausted.
 
     Attributes:
-        attack: a function of ``chaos.attackers``, and what it is given for each of the amount.
+        attack: a function of ``chaos.attackers``, and what it is given for each million of the amount.
         prepare: what limits the daemon.
+        busy: processes that the attack keeps busy.  Where they leave no processor to anybody else, the others are
+            compared with how they do beside as many that only count, and not with how they do alone: no daemon can
+            give them a processor.
     """
 
     name: str
     attack: str
     number: float
     prepare: Callable[[], None] | None = None
+    busy: int = 1
 
 
 def _few_descriptors() -> None:
@@ -64,7 +69,8 @@ SCENARIOS: Final = (
     Scenario("ulimit -n 64", "descriptors", 1000 / 1e6, _few_descriptors),
     Scenario("ports", "ports", 1),
     Scenario("queued notifications", "notifications", 1),
-    Scenario("connections", "connections", 1),
+    Scenario("connections", "connections", 1 / 1e6),
+    Scenario("connections from all processors", "connections", _CORES / 1e6, busy=_CORES),
     Scenario("never reads", "never_reads", 1),
     Scenario("limited memory", "memory", 1, _little_memory),
 )
@@ -157,14 +163,14 @@ def _exhaust(report: Report, scenario: Scenario, daemon: Daemon, bystanders: lis
     used = daemon.seconds
     alone = measure_while(bystanders, lambda: time.sleep(_SECONDS))
     rest = (daemon.seconds - used) / _SECONDS
-    with attacker("burn", 0) as burning:
+    with attacker("burn", scenario.busy) as burning:
         _wait_until_reached(burning)
         beside = measure_while(bystanders, lambda: time.sleep(_SECONDS))
     got, most = 0, 0
 
     def attack() -> None:
         nonlocal got, most
-        with attacker(scenario.attack, int(scenario.number * report.amount * 1e6)) as process:
+        with attacker(scenario.attack, round(scenario.number * report.amount * 1e6)) as process:
             got = _wait_until_reached(process)
             time.sleep(_SECONDS)
             most = daemon.resident
@@ -180,11 +186,16 @@ def _exhaust(report: Report, scenario: Scenario, daemon: Daemon, bystanders: lis
     worst = max(_p99(during), _p99(after))
     name = scenario.name
     report.figure(f"{name}: taken", f"{got}, and {(most - resident) >> 20} MiB of the daemon's")
-    for what, taken in (("alone", alone), ("beside a busy process", beside), ("during", during), ("after", after)):
+    for what, taken in (("alone", alone), ("beside busy processes", beside), ("during", during), ("after", after)):
         report.figure(f"{name}: {what}, p50 and p99 of {len(taken)}", f"{_p50(taken):.0f} and {_p99(taken):.0f} us")
-    report.figure(f"{name}: p99 to that beside a busy process", f"{worst / _p99(beside):.2f}")
-    ratio = worst / _p99(alone)
-    report.figure(f"{name}: p99 to that alone", f"{ratio:.2f}", f"at most {ASKED:g}", ratio <= ASKED)
+    crowded = scenario.busy >= _CORES
+    for what, base, counts in (("beside busy processes", beside, crowded), ("alone", alone, not crowded)):
+        ratio = worst / _p99(base)
+        said = f"{name}: p99 to that {what}"
+        if counts:
+            report.figure(said, f"{ratio:.2f}", f"at most {ASKED:g}", ratio <= ASKED)
+        else:
+            report.figure(said, f"{ratio:.2f}")
     kept = daemon.resident - resident
     fair = kept <= max(8 << 20, _KEPT * (most - resident))
     report.figure(f"{name}: memory kept", f"{kept >> 20} MiB", "a quarter at most, or 8 MiB", fair)

@@ -31,6 +31,7 @@ class DaemonLimits(NamedTuple):
     Attributes:
         connections: tasks that processes have joined; by default a third of the descriptors there are.
         connections_per_process: of one process; by default 1024, or a quarter of ``connections`` if that is less.
+        connections_per_second: of all processes; half a second's may come at once, and the others wait.
         silent: connections that have not said hello.
         silent_per_process: of one process.
         hello_seconds: how long one may take to say it.
@@ -41,6 +42,7 @@ class DaemonLimits(NamedTuple):
 
     connections: int = 0
     connections_per_process: int = 0
+    connections_per_second: int = 500
     silent: int = 256
     silent_per_process: int = 32
     hello_seconds: int = 10

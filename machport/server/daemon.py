@@ -114,7 +114,7 @@ class Daemon:
         self._settings = settings
         self.is_replaced = False
         self._listener = listener
-        self._door = Door(listener)
+        self._door = Door(listener, settings.configuration.daemon.connections_per_second)
         self._idle_since: float | None = time.monotonic()
         self._running = True
         self._clients: dict[Task, Client] = {}
@@ -122,7 +122,7 @@ class Daemon:
         self._onlookers: set[int] = set()
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
-        self._register(listener, lambda _: self._accept())
+        self._open_door()
         self._closer = Closer()
         self._deaths = Deaths(self._register, self._lay_to_rest)
         own_calls = self._own_calls()
@@ -190,6 +190,8 @@ class Daemon:
                 self._call_back(descriptor, callback, events)
         self.traps.expire()
         self._settle()
+        if self._door.reopens():
+            self._open_door()
         if self._idle_since is not None and self._settings.idle_exit is not None:
             self._running &= time.monotonic() < self._idle_since + self._settings.idle_exit
         self._turn_away(self._admission.overdue())
@@ -294,14 +296,21 @@ class Daemon:
             ends.append(self._upgrades.deadline)
         if (silent := self._admission.next()) is not None:
             ends.append(silent)
+        if self._door.opens is not None:
+            ends.append(self._door.opens)
         return min(max(0.0, min(ends) - time.monotonic()), _LONGEST_SLEEP) if ends else None
 
     # Connections
+
+    def _open_door(self) -> None:
+        self._register(self._listener, lambda _: self._accept())
 
     def _accept(self) -> None:
         try:
             sock = self._door.accept()
         except BlockingIOError:
+            if self._door.opens is not None:
+                self._unregister(self._listener)
             return
         except OSError as error:
             _log.warning(
