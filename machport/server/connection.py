@@ -385,7 +385,7 @@ class Client:
 
     Attributes:
         control: the connection itself, whose end is the end of the task.
-        channels: one for each of the task's threads.
+        channels: one for each of the task's threads, in the order in which they came.
         closes: it has said that it closes its connection.
         was_made: another task made it, and decided what is in it.
         allows_task_for_pid: it has agreed that others of its user may have its task port.
@@ -410,7 +410,7 @@ class Client:
         self.peer = peer
         self.task = task
         self.control = control
-        self.channels: set[Channel] = set()
+        self.channels: dict[Channel, None] = {}
         self.closes = False
         self.was_made = was_made
         self.allows_task_for_pid = False
@@ -425,7 +425,7 @@ class Client:
 
     def add(self, channel: Channel) -> None:
         """A channel for one of the task's threads."""
-        self.channels.add(channel)
+        self.channels[channel] = None
         channel.client = self
         channel.task = self.task
 

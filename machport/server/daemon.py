@@ -493,7 +493,7 @@ class Daemon:
         """A thread is gone: its call is interrupted, and messages that it has not read go back to their queues."""
         client = channel.client
         assert client is not None
-        client.channels.discard(channel)
+        client.channels.pop(channel, None)
         if channel is not client.control and (account := self._limiter.of(client.task)) is not None:
             account.threads -= 1
             account.descriptors -= 1

@@ -45,7 +45,7 @@ def resume_peer(state: State, restoring: Restoring) -> Peer:
 
 def save_client(client: Client, saving: Saving) -> State:
     """A client with all its channels, the control connection first."""
-    others = sorted(client.channels - {client.control}, key=lambda channel: channel.sock.fileno())
+    others = [channel for channel in client.channels if channel is not client.control]
     return {
         "peer": save_peer(client.peer, saving),
         "task": saving.task(client.task),
