@@ -1,4 +1,4 @@
-"""What is read from files: what a program inherits, and transcripts."""
+"""What is read from files: what a program inherits, transcripts, and the daemon's settings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from machport.abi.errors import ProtocolError
+from machport.abi.errors import InvalidArgument, ProtocolError
+from machport.abi.limits import LIMIT_MAX
 from machport.client import inheritance
 from machport.client.inheritance import Inheritance, InheritedRight
 from machport.kernel.dialect import GNUMACH
 from machport.replay import player, transcript
 from machport.replay.transcript import TranscriptError
+from machport.server import configuration
 
 Call = tuple[Callable[[bytes], None], list[bytes]]
 
@@ -75,3 +77,23 @@ def new_transcripts() -> Call:
             pass
 
     return call, [text, gzip.compress(text, mtime=0), b"scenario a\nend\nscenario b\n> t0 names\n= X\nend\n"]
+
+
+def new_settings() -> Call:
+    """The daemon's file of settings."""
+    file = _File("settings")
+
+    def call(data: bytes) -> None:
+        file.write(data)
+        try:
+            settings = configuration.read(file.path)
+        except InvalidArgument:
+            return
+        for limits in (settings.task, settings.limits_of("render-7"), settings.daemon):
+            assert all(type(number) is int and 0 <= number <= LIMIT_MAX for number in limits)
+
+    return call, [
+        b"[task]\nnames = 1000\n[tasks.'render*']\nbytes = 1\n[daemon]\nconnections = 5\nsilent = 0\n",
+        b"[tasks]\n'[a' = {}\n",
+        b"task = 5",
+    ]

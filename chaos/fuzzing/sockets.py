@@ -98,17 +98,20 @@ class _Packets:
     def call(self, data: bytes) -> None:
         with self._files.none_left():
             files, rest = self._files.choose(data)
-            if not rest or not _send(self._theirs, rest, files):
-                return
-            try:
-                received = packet.receive(self._ours)
-            except ProtocolError:
-                return
-            assert received is not None
-            payload, descriptors = received
-            assert len(payload) <= max(len(rest), _LONG)
-            assert len(descriptors) <= packet.DESCRIPTORS_MAX
-            packet.close_all(descriptors)
+            if rest and _send(self._theirs, rest, files):
+                self._receive(len(rest))
+
+    def _receive(self, size: int) -> None:
+        """In a function of its own: a long payload is a mapping, which has a descriptor as long as it is known here."""
+        try:
+            received = packet.receive(self._ours)
+        except ProtocolError:
+            return
+        assert received is not None
+        payload, descriptors = received
+        assert len(payload) <= max(size, _LONG)
+        assert len(descriptors) <= packet.DESCRIPTORS_MAX
+        packet.close_all(descriptors)
 
 
 def new_queue_ends() -> Call:

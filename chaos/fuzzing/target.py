@@ -29,7 +29,7 @@ _MODULES: Final = {
     "layouts": ("hello", "layouts"),
     "shared": ("rings",),
     "sockets": ("packets", "queue_ends", "introductions"),
-    "files": ("inheritance", "transcripts"),
+    "files": ("inheritance", "transcripts", "settings"),
     "snapshots": ("snapshots",),
 }
 #: Hundredths of all inputs: most for what every client can reach, and for what is fast.
@@ -37,12 +37,13 @@ SHARES: Final = {
     "traps": 17,
     "messages": 7,
     "hello": 15,
-    "layouts": 24,
+    "layouts": 23,
     "rings": 17,
     "packets": 8,
     "queue_ends": 2,
     "introductions": 3,
     "inheritance": 1,
+    "settings": 1,
     "transcripts": 3,
     "snapshots": 3,
 }
