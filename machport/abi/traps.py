@@ -211,6 +211,8 @@ REPORT_METRICS: Final = 2
 REPORT_TASKS: Final = 3
 REPORT_RIGHTS: Final = 4
 REPORT_HOLDINGS: Final = 5
+#: The same as REPORT_DEATHS, but answered when there is a death behind ``after``.
+REPORT_NEXT_DEATHS: Final = 6
 #: A descriptor to write a trace to comes along.  The words are the filters, as texts: patterns of labels of tasks,
 #: names of calls and patterns of labels of ports, each with commas between them; ``pid`` is 0 for every process.
 TRACE: Final = Trap(21, "trace", "pid words")

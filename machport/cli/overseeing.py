@@ -17,7 +17,7 @@ from machport.abi import traps as t
 from machport.abi.errors import DeadTask, MachError
 from machport.client.oversight import Oversight
 
-#: Seconds between two looks for new deaths.
+#: Seconds between two looks at a death of which more will be known soon.
 _PAUSE = 0.2
 #: Seconds for which a death is not shown because the system has yet to say how the process ended.
 _PATIENCE = 1.0
@@ -69,12 +69,13 @@ def show_deaths(oversight: Oversight, *, as_json: bool, follow: bool, most: int,
             for death in wanted:
                 console.print(" ".join(deaths_row(death)), highlight=False)
         if not deaths:
+            # Somebody has died, but how will be known in a moment.
             time.sleep(_PAUSE)
 
 
 def _settled(oversight: Oversight, last: int) -> list[r.Death]:
-    """New deaths up to the first of which more will be known soon."""
-    deaths = r.unpack_report(oversight.report(t.REPORT_DEATHS, after=last), r.Deaths).deaths
+    """The next deaths, for which it waits, up to the first of which more will be known soon."""
+    deaths = r.unpack_report(oversight.report(t.REPORT_NEXT_DEATHS, after=last), r.Deaths).deaths
     for index, death in enumerate(deaths):
         if not death.settled and time.time() - death.ended < _PATIENCE:
             return deaths[:index]

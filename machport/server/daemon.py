@@ -183,6 +183,8 @@ class Daemon:
         self._reports.turns += 1
         self._reports.sleeps += not busy
         self.traces.flush()
+        if self._reports.is_awaited:
+            self._reports.tell(self._answer)
         ready = self._epoll.poll(0 if busy else self._time_to_sleep(), _EVENTS)
         for descriptor, events, callback in [(fd, events, self._callbacks[fd]) for fd, events in ready]:
             # What one event ends may have been ready, too, and its number be used again.

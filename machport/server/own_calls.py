@@ -134,10 +134,10 @@ class OwnCalls:
         name = t.DESCRIBE.unpack(payload)[0][0]
         return describe(self._kernel, self._obituaries, client_of(channel).task, name, self.pid_of)
 
-    def _report(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
+    def _report(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer | None:
         check_oversight(client_of(channel), "report")
         client_of(channel).looks_on = True
-        return self._reports.answer(payload)
+        return self._reports.answer(channel, payload)
 
     def _trace(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         check_oversight(client_of(channel), "trace")

@@ -23,7 +23,7 @@ from machport.kernel.refusal import Refusal
 from machport.kernel.space import Entry
 from machport.kernel.task import Task
 from machport.server import log
-from machport.server.connection import Client
+from machport.server.connection import Channel, Client
 from machport.server.dispatch import Answer
 from machport.server.obituaries import LOST, Obituaries, Record, cause_of
 from machport.server.snapshot import Restoring, Saving, State
@@ -63,6 +63,8 @@ class Reports:
         self._clients = clients
         self._trace = trace
         self._began = time.time()
+        #: Who waits for a death, and for those behind which one.
+        self._waiting: dict[Channel, int] = {}
         #: Turns of the daemon's loop, and how many of them slept.
         self.turns = 0
         self.sleeps = 0
@@ -76,6 +78,11 @@ class Reports:
             "turns": self.turns,
             "sleeps": self.sleeps,
             "began": self._began,
+            "waiting": [
+                [saving.channel(channel), after]
+                for channel, after in self._waiting.items()
+                if channel.client is not None
+            ],
         }
 
     def resume(self, state: State, restoring: Restoring) -> None:
@@ -84,9 +91,10 @@ class Reports:
         self._traps.refusals = dict(state["refusals"])
         self._traps.cut_offs = state["cut_offs"]
         self.turns, self.sleeps, self._began = state["turns"], state["sleeps"], state["began"]
+        self._waiting = {restoring.channels[number]: after for number, after in state["waiting"]}
 
-    def answer(self, payload: bytes | memoryview) -> Answer:
-        """The answer to REPORT.
+    def answer(self, channel: Channel, payload: bytes | memoryview) -> Answer | None:
+        """The answer to REPORT; None if it comes when somebody has died.
 
         Raises:
             Refusal: KERN_INVALID_ARGUMENT, there is no such report; KERN_INVALID_TASK, no task has the number.
@@ -96,7 +104,10 @@ class Reports:
 
         (kind, number, after, most), _ = t.REPORT.unpack(payload)
         report: r.Deaths | r.Metrics | r.Tasks | r.Rights | r.Holdings
-        if kind == t.REPORT_DEATHS:
+        if kind == t.REPORT_NEXT_DEATHS and after >= self._obituaries.last and channel not in self._waiting:
+            self._waiting[channel] = after
+            return None
+        if kind in (t.REPORT_DEATHS, t.REPORT_NEXT_DEATHS):
             report = self.deaths(after, most)
         elif kind == t.REPORT_METRICS:
             report = self.metrics()
@@ -117,6 +128,22 @@ class Reports:
         raise Refusal(c.KERN_INVALID_TASK, "report", f"no task has the number {number}")
 
     # Deaths
+
+    def tell(self, answer: Callable[[Channel, Answer], None]) -> None:
+        """Answer those who wait for a death that there is now."""
+        from machport.abi.reports import pack_report
+
+        for channel, after in list(self._waiting.items()):
+            if channel.client is None:
+                del self._waiting[channel]
+            elif after < self._obituaries.last:
+                del self._waiting[channel]
+                answer(channel, Answer(bytes(4), pack_report(self.deaths(after, 0))))
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a death."""
+        return bool(self._waiting)
 
     def deaths(self, after: int, most: int) -> r.Deaths:
         from machport.abi import reports as r

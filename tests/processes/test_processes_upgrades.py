@@ -19,9 +19,11 @@ import chaos
 import machport
 from machport import aio
 from machport.abi import constants as c
+from machport.abi import reports as r
 from machport.abi import traps as t
 from machport.carrier import packet
 from machport.carrier.hello import Hello
+from machport.client.oversight import Oversight
 
 NewClient = Callable[[str], Client]
 UPGRADES = 20
@@ -54,6 +56,18 @@ class InThread:
         self._thread.join(PATIENCE)
         (value,) = self._value
         return value
+
+
+def test_who_waits_for_deaths_to_come_waits_on(daemon: Lineage, task: machport.Task, new_client: NewClient) -> None:
+    client = new_client("client")
+    with Oversight() as oversight, Oversight() as other:
+        oversight._control.post(t.REPORT.pack(t.REPORT_NEXT_DEATHS, 0, 0, 0))
+        other.report(t.REPORT_METRICS)
+        daemon.upgrade()
+        client.die()
+        received = packet.receive(oversight._control._sock)
+        assert received is not None
+        assert [death.pid for death in r.unpack_report(received[0], r.Deaths).deaths] == [client.pid]
 
 
 def test_calls_that_wait_go_on(daemon: Lineage, task: machport.Task, new_client: NewClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from machport.abi import constants as c
 from machport.abi import message as layout
 from machport.abi import reports as r
 from machport.abi import traps as t
+from machport.carrier import packet
 from machport.client.oversight import Oversight
 from machport.kernel import messages, ports, tasks
 from machport.kernel.kernel import Kernel
@@ -64,6 +66,45 @@ def test_deaths_after_one_are_told(task: machport.Task, new_client: NewClient) -
         last = deaths(oversight)[-1].serial
         new_client("second").die()
         assert [death.label.partition("[")[0] for death in deaths(oversight, last)] == ["second"]
+
+
+def ask_for_the_next(oversight: Oversight, after: int) -> None:
+    """Ask without waiting, and let the daemon come to it."""
+    oversight._control.post(t.REPORT.pack(t.REPORT_NEXT_DEATHS, 0, after, 0))
+    with Oversight() as other:
+        deaths(other)
+
+
+def next_deaths(oversight: Oversight) -> list[r.Death]:
+    received = packet.receive(oversight._control._sock)
+    assert received is not None
+    return r.unpack_report(received[0], r.Deaths).deaths
+
+
+def test_deaths_to_come_are_waited_for(task: machport.Task, new_client: NewClient) -> None:
+    first, second = new_client("first"), new_client("second")
+    with Oversight() as oversight, Oversight() as gone:
+        ask_for_the_next(oversight, 0)
+        ask_for_the_next(gone, 0)
+        gone.close()
+        readable, _, _ = select.select([oversight._control._sock], [], [], 0)
+        assert not readable
+        first.die()
+        assert [death.pid for death in next_deaths(oversight)] == [first.pid]
+        second.die()
+        ask_for_the_next(oversight, 1)
+        assert [death.pid for death in next_deaths(oversight)] == [second.pid]
+        assert [death.pid for death in deaths(oversight)] == [first.pid, second.pid], "nothing was answered twice"
+
+
+def test_who_asks_twice_for_deaths_to_come_has_two_answers(task: machport.Task, new_client: NewClient) -> None:
+    client = new_client("client")
+    with Oversight() as oversight:
+        for _ in range(2):
+            ask_for_the_next(oversight, 0)
+        assert next_deaths(oversight) == []
+        client.die()
+        assert [death.pid for death in next_deaths(oversight)] == [client.pid]
 
 
 def test_whoever_only_looks_leaves_no_death_behind(task: machport.Task) -> None:
