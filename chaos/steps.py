@@ -46,7 +46,7 @@ from machport import (
 from machport.abi import constants as c
 from machport.ring.spinning import VARIABLE as SPIN
 
-AMOUNT: Final = 8000
+AMOUNT: Final = 13000
 UNIT: Final = "kills at most"
 #: Seconds after which what a survivor waits for will not come.
 PATIENCE: Final = 30.0
