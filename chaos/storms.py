@@ -79,7 +79,10 @@ def _apart(report: Report, storm: Callable[[int, random.Random], Found], amount:
 
     def work() -> None:
         faulthandler.register(signal.SIGUSR2)
-        found = storm(amount, random.Random(seed))
+        try:
+            found = storm(amount, random.Random(seed))
+        except Exception:
+            found = {"anomalies": [traceback.format_exc()]}
         os.write(writing, json.dumps(found).encode())
 
     with Child(work) as child, open(reading, "rb") as results:

@@ -36,6 +36,7 @@ from machport.carrier.hello import Hello
 from machport.carrier.rings import RingPair
 from machport.client import lifeline
 from machport.client.channel import Answer, Channel, lost
+from machport.client.known import Known
 from machport.peer.attestation import credentials
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ class Connection:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._local = threading.local()
-        self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
-        self._all_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+        self._channels: dict[int, weakref.ref[Channel]] = {}
+        self._all_channels: Known[Channel] = Known()
         self._closed = False
         self._forgotten: deque[tuple[int, int]] = deque()
         payload: Buffer
@@ -226,7 +227,7 @@ class Connection:
         channel: Channel | None = getattr(self._local, "channel", None)
         if channel is None or channel.closed:
             self._local.channel = channel = self._new_channel(Channel)
-            self._channels[threading.get_ident()] = channel
+            self._channels[threading.get_ident()] = weakref.ref(channel)
         elif channel.under_way:
             return self._new_channel(Channel)
         return channel
@@ -268,7 +269,8 @@ class Connection:
 
     def interrupt(self, thread: int) -> None:
         """Let the call that another thread waits in return as interrupted; nothing happens if it does not wait."""
-        channel = self._channels.get(thread)
+        known = self._channels.get(thread)
+        channel = None if known is None else known()
         if channel is not None and not channel.closed:
             channel.interrupt()
 
@@ -322,13 +324,13 @@ class Connection:
         # So that nobody takes it for a death.
         self._control.post(t.CLOSE.pack())
         self._closed = True
-        for channel in list(self._all_channels):
+        for channel in self._all_channels:
             channel.end()
         self._control.close()
 
     def _forked(self) -> None:
         """In a forked child: let go of the parent's sockets, whose rights stay with the parent."""
-        for channel in list(self._all_channels):
+        for channel in self._all_channels:
             channel.close()
         self._control.close()
 
