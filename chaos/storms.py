@@ -16,6 +16,7 @@ import select
 import signal
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final

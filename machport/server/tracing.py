@@ -23,6 +23,7 @@ from machport.abi import message as layout
 from machport.abi import transcript as words
 from machport.abi import traps as t
 from machport.abi.traps import Buffer
+from machport.kernel import phase
 from machport.kernel.counts import KINDS
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Message
@@ -40,6 +41,7 @@ _WAITING_MAX: Final = 8 << 20
 _PIECE: Final = 1 << 16
 #: Calls on the daemon that are calls on its kernel as well.
 _KERNEL_CALLS: Final = frozenset(trap.number for trap in (t.TASK_CREATE, t.DEPOSIT, t.CLAIM, t.FILEPORT_MAKEPORT))
+_MACH_MSG: Final = "mach_msg"
 #: The first field of most traps is the task that they are done to.
 _NAMES: Final = ("name", "member", "old", "pset")
 
@@ -141,6 +143,8 @@ class Tracer:
         for task in kernel.tasks:
             self._introduce(task)
         for waiter in waiting(kernel, bootstrap):
+            if not self._filters.want(waiter.task, _MACH_MSG, _port_waited_for(waiter)):
+                continue
             self._number(waiter)
             self._write(f"# w{self._numbers[waiter]} of t{waiter.task.number} waits since before")
 
@@ -397,6 +401,14 @@ class Tracer:
         self.flush()
         self._kernel.notices = None
         os.close(self._descriptor)
+
+
+def _port_waited_for(waiter: Waiter) -> Port | None:
+    """The port that a call waits to send to or to receive from; None for a set."""
+    if waiter.phase == phase.SEND:
+        assert waiter.message is not None
+        return waiter.message.remote
+    return waiter.source if isinstance(waiter.source, Port) else None
 
 
 def _matches(label: str, patterns: Sequence[str]) -> bool:

@@ -234,6 +234,28 @@ def test_filters_give_what_was_asked_for_and_such_a_record_is_not_played(
         list(transcript.read(path))
 
 
+@pytest.mark.parametrize(
+    "filters", [{"tasks": ["nobody*"]}, {"ports": ["nothing*"]}, {"calls": ["mach_port_allocate"]}, {"pid": 1}], ids=str
+)
+def test_calls_that_wait_when_a_trace_begins_are_filtered_like_others(
+    task: machport.Task, new_client: NewClient, filters: dict[str, Any]
+) -> None:
+    """Their ends have messages in them."""
+    server, full = new_client("server"), task.allocate(qlimit=1)
+    server.give("right", full.make_send().move())
+    server.do("right.send(b'first')")
+    server.begin("[before_sleeping(mark), right.send(b'secret'), inbox.receive().close()]")
+    server.wait_for_mark()
+
+    def act() -> None:
+        full.receive(PATIENCE)
+        server.inbox.send(b"secret")
+        server.finish()
+
+    lines = traced_lines(Oversight(), act, **filters)
+    assert not [line for line in lines if line.startswith(("> ", "| "))], lines
+
+
 def test_filters_match_all_that_they_name() -> None:
     assert Filters().are_none
     words = t.TRACE.unpack(t.TRACE.pack(7, words=t.pack_texts("a*,b", "", "c")))[1]
