@@ -35,9 +35,9 @@ cdef list _match_memory(object descriptors, object memory)
 cdef Message _copyin_header(Kernel kernel, Space space, Parsed parsed, object tokens)
 cdef _check_same_name(Entry entry, int64_t remote, int64_t local)
 cdef bint _makes(int64_t disposition) noexcept
-@cython.locals(item=Item)
+@cython.locals(item=Item, above=set)
 cdef _copyin_body(Kernel kernel, Space space, Message message, object descriptors, object regions)
-@cython.locals(entry=Entry, port=Port, destination=Port)
+@cython.locals(entry=Entry, port=Port)
 cdef bint _copyin_item(
-    Kernel kernel, Space space, Message message, Item item, int64_t name, int64_t disposition
+    Kernel kernel, Space space, Message message, Item item, int64_t name, int64_t disposition, set above
 ) except -1

@@ -16,7 +16,7 @@ from machport.abi import words
 from machport.abi.message import Descriptor, Parsed
 from machport.kernel.kernel import Kernel
 from machport.kernel.message import Item, Message, new_item, new_message
-from machport.kernel.port import DEAD, Port
+from machport.kernel.port import DEAD, TRANSIT_MAX, Port
 from machport.kernel.refusal import Refusal
 from machport.kernel.release import clean_message, notify
 from machport.kernel.rights import (
@@ -164,6 +164,7 @@ def _copyin_body(
 ) -> None:
     """Take the body in order; at the first right or memory that is not there, all is destroyed (M8)."""
     assert message.items is not None
+    above: set[Port] | None = None
     for taken, (descriptor, region) in enumerate(zip(descriptors, regions, strict=True)):
         if region is None:
             clean_message(kernel, message)
@@ -182,13 +183,27 @@ def _copyin_body(
                 raise Refusal(c.MACH_SEND_NO_BUFFER, "limits", taken=taken) from None
             names = ()
         message.items.append(item)
+        if above is None and descriptor.disposition == c.MACH_MSG_TYPE_MOVE_RECEIVE:
+            assert message.remote is not None
+            above = message.remote.above()
+            if above is None:
+                clean_message(kernel, message)
+                says = f"the port is inside of {TRANSIT_MAX} others that are on their way; receive them first"
+                raise Refusal(c.MACH_SEND_NO_BUFFER, "limits", says, taken)
         for name in names:
-            if not _copyin_item(kernel, space, message, item, name, descriptor.disposition):
+            if not _copyin_item(kernel, space, message, item, name, descriptor.disposition, above):
                 clean_message(kernel, message)
                 raise Refusal(c.MACH_SEND_INVALID_RIGHT, "M8", taken=taken)
 
 
-def _copyin_item(kernel: Kernel, space: Space, message: Message, item: Item, name: int, disposition: int) -> bool:
+def _copyin_item(
+    kernel: Kernel, space: Space, message: Message, item: Item, name: int, disposition: int, above: set[Port] | None
+) -> bool:
+    """Take a right; whether the task has it.
+
+    Args:
+        above: the destination, and where it travels.
+    """
     if is_nameless(name):
         item.ports.append(DEAD if name else None)
         return True
@@ -198,10 +213,9 @@ def _copyin_item(kernel: Kernel, space: Space, message: Message, item: Item, nam
     port = copyin(kernel, space, entry, disposition)
     item.ports.append(port)
     if disposition == c.MACH_MSG_TYPE_MOVE_RECEIVE:
-        destination = message.remote
-        assert destination is not None
-        if destination.in_transit_to(port):
+        assert above is not None
+        if port in above:
             message.circular = True
         else:
-            port.destination = destination
+            port.destination = message.remote
     return True

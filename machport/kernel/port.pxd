@@ -84,8 +84,8 @@ cdef class Port:
     cpdef Message pop(self)
     @cython.locals(before=Message, after=Message)
     cpdef push_back(self, Message message)
-    @cython.locals(link=Port)
-    cpdef bint in_transit_to(self, Port port) except -1
+    @cython.locals(link=Port, found=set)
+    cpdef set above(self)
 
 @cython.locals(port=Port)
 cpdef Port new_port(object receiver)

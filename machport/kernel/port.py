@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a port's label in UTF-8.
 LABEL_MAX: Final = 64
+#: Ports that may travel in each other's queues, one inside the other.
+TRANSIT_MAX: Final = 1024
 #: A limit that nobody meets.
 UNLIMITED: Final = (1 << 63) - 1
 
@@ -305,14 +307,16 @@ class Port:
             assert self.ticket is not None
             self.pset.order.appendleft(self.ticket)
 
-    def in_transit_to(self, port: Port) -> bool:
-        """Whether this port is ``port`` or travels, directly or not, in ``port``'s queue: circularity (P26)."""
+    def above(self) -> set[Port] | None:
+        """This port, and those in whose queues it travels, directly or not (P26); None if they are too many."""
+        found: set[Port] = set()
         link: Port | None = self
         while link is not None:
-            if link is port:
-                return True
+            if len(found) == TRANSIT_MAX:
+                return None
+            found.add(link)
             link = link.destination if link.active and link.receiver is None else None
-        return False
+        return found
 
 
 def new_port(receiver: Space | None) -> Port:

@@ -118,7 +118,7 @@ def release_receive(kernel: Kernel, port: Port) -> None:
     pd_request, port.pd_request = port.pd_request, None
     if pd_request is None:
         destroy_port(kernel, port)
-    elif pd_request.in_transit_to(port):
+    elif (above := pd_request.above()) is None or port in above:
         if pd_request.active:
             pd_request.sorights -= 1
         destroy_port(kernel, port)

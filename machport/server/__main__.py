@@ -17,6 +17,7 @@ from machport.server import log
 from machport.server.configuration import default_path, read
 from machport.server.daemon import Daemon
 from machport.server.lock import Place, leave, listen, name
+from machport.server.outlet import Outlet
 from machport.server.settings import Settings
 from machport.server.supervisor import tell_ready
 from machport.server.takeover import Interrupted, take_over
@@ -110,7 +111,9 @@ def _begin(options: argparse.Namespace, settings: Settings, arguments: Sequence[
     _log_as(options)
     daemon = Daemon(listener, Place(path, lock), settings, arguments=arguments)
     if options.trace is not None:
-        daemon.traces.begin(trace, is_file=True)
+        outlet = Outlet(trace)
+        os.close(trace)
+        daemon.traces.begin(outlet, is_file=True)
     return daemon
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import socket
-import stat
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+from machport.server.outlet import Outlet
 
 NAME: Final = "machport.daemon"
 FORMATS: Final = ("text", "json")
@@ -107,21 +106,12 @@ class Lines(logging.Handler):
         self.dropped = 0
         self._untold = 0
         self._rest = b""
-        self._descriptor = -1
-        self._socket: socket.socket | None = None
+        self._outlet: Outlet | None = None
 
     def open(self, descriptor: int) -> None:
         """Write there from now on; nothing is written if it is closed."""
         with contextlib.suppress(OSError):
-            kind = os.fstat(descriptor).st_mode
-            if stat.S_ISSOCK(kind):
-                self._socket = socket.socket(fileno=os.dup(descriptor))
-            elif stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
-                # A way of its own, because others share the descriptor's and expect to wait.
-                way = f"/proc/self/fd/{descriptor}"
-                self._descriptor = os.open(way, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            else:
-                self._descriptor = os.dup(descriptor)
+            self._outlet = Outlet(descriptor)
 
     def emit(self, record: logging.LogRecord) -> None:
         record.dropped = self._untold
@@ -138,28 +128,23 @@ class Lines(logging.Handler):
 
     def _put(self, data: bytes) -> bool:
         """Whether the line will come out whole; a part of it may go only with the next one."""
+        if self._outlet is None:
+            return False
         try:
             if self._rest:
-                self._rest = self._rest[self._write(self._rest) :]
+                self._rest = self._rest[self._outlet.write(self._rest) :]
                 if self._rest:
                     return False
-            self._rest = data[self._write(data) :]
+            self._rest = data[self._outlet.write(data) :]
         except OSError:
             return False
         return True
 
-    def _write(self, data: bytes) -> int:
-        if self._socket is not None:
-            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        return os.write(self._descriptor, data)
-
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        if self._descriptor >= 0:
+        if self._outlet is not None:
             with contextlib.suppress(OSError):
-                os.close(self._descriptor)
-        self._descriptor, self._socket = -1, None
+                self._outlet.close()
+            self._outlet = None
         super().close()
 
 

@@ -25,6 +25,7 @@ from machport.server.children import Children
 from machport.server.connection import Client
 from machport.server.dispatch import Answer
 from machport.server.log import event
+from machport.server.outlet import Outlet
 from machport.server.tracing import Filters, Tracer
 from machport.server.traps import Traps
 
@@ -86,15 +87,21 @@ class Traces:
             )
         if self._traps.tracer is not None:
             raise Refusal(c.KERN_RESOURCE_SHORTAGE, "trace", "another trace of this daemon is being written")
-        os.set_blocking(descriptors[0], False)
+        filters = Filters.of_words(pid, listed)
+        try:
+            outlet = Outlet(descriptors[0])
+        except OSError as error:
+            says = f"the pipe cannot be written to: {error.strerror}"
+            raise Refusal(c.KERN_INVALID_ARGUMENT, "trace", says) from None
         self._client = client
-        self.begin(descriptors[0], Filters.of_words(pid, listed))
-        return Answer(t.TRACE.pack_answer(), keeps_descriptors=True)
+        self.begin(outlet, filters)
+        return Answer(t.TRACE.pack_answer())
 
-    def begin(self, descriptor: int, filters: Filters | None = None, *, is_file: bool = False) -> None:
+    def begin(self, outlet: Outlet, filters: Filters | None = None, *, is_file: bool = False) -> None:
         """Write a trace from now on.
 
         Args:
+            outlet: where to; the trace's from now on.
             is_file: it can be written to at any time, and nobody watches it.
         """
         kernel, bootstrap = self._traps.kernel, self._traps.bootstrap
@@ -103,7 +110,7 @@ class Traces:
         while kernel.unfinished:
             tasks.carry_on(kernel, _STEPS)
             self._traps.settle()
-        self._descriptor = descriptor
+        self._descriptor = outlet.fileno()
         self._waits = False
         unread = [result for client in self._clients.values() for result in client.unread()]
         for result in unread:
@@ -115,7 +122,7 @@ class Traces:
         self._traps.tracer = Tracer(
             kernel,
             bootstrap,
-            descriptor,
+            outlet,
             filters,
             state=state,
             unread=unread if state else (),
@@ -123,7 +130,7 @@ class Traces:
             wait_writable=self._wait_writable,
         )
         self._children.ended = self.ended
-        self._watched = not is_file and self._register(descriptor, self._heard, 0)
+        self._watched = not is_file and self._register(self._descriptor, self._heard, 0)
         _log.info("a trace begins", extra=event("trace_begins", replayable=not why_not))
 
     def _state(self, unread: Sequence[Result]) -> tuple[str, str]:

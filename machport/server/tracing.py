@@ -12,7 +12,6 @@ dropped, and a line says how many.
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -33,6 +32,7 @@ from machport.kernel.waiter import Result, Waiter
 from machport.server.bootstrap import Bootstrap
 from machport.server.connection import Channel
 from machport.server.dispatch import Answer, answer_parts
+from machport.server.outlet import Outlet
 from machport.server.tracestate import waiting
 
 #: Characters that wait for a reader; what comes when there are more is dropped.
@@ -85,7 +85,7 @@ class Tracer:
     """Writes a trace.
 
     Args:
-        descriptor: where to; the tracer's from now on.
+        outlet: where to; the tracer's from now on.
         state: the state that the trace begins with (``tracestate``); "" if it begins with a kernel's first call.
         unread: receptions that may go back to their queues, as that state has them.
         why_not: why the trace cannot be played again; "" if it can.
@@ -100,7 +100,7 @@ class Tracer:
         self,
         kernel: Kernel,
         bootstrap: Bootstrap,
-        descriptor: int,
+        outlet: Outlet,
         filters: Filters | None = None,
         *,
         state: str = "",
@@ -110,7 +110,7 @@ class Tracer:
     ) -> None:
         self._kernel = kernel
         self._bootstrap = bootstrap
-        self._descriptor = descriptor
+        self._outlet = outlet
         self._filters = filters or Filters()
         self._wait_writable = wait_writable
         self.records = 0
@@ -382,7 +382,7 @@ class Tracer:
                 self._rest = ("\n".join(self._text) + "\n").encode()
                 self._text.clear()
             try:
-                written = os.write(self._descriptor, self._rest)
+                written = self._outlet.write(self._rest)
             except BlockingIOError:
                 self._wait_writable(True)
                 return
@@ -400,7 +400,7 @@ class Tracer:
         self._write("end")
         self.flush()
         self._kernel.notices = None
-        os.close(self._descriptor)
+        self._outlet.close()
 
 
 def _port_waited_for(waiter: Waiter) -> Port | None:

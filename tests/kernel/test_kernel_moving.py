@@ -28,6 +28,7 @@ from kernel_driver import (
 
 from machport.abi import constants as c
 from machport.kernel import ports
+from machport.kernel.port import TRANSIT_MAX
 
 Move = Callable[[Actor, int, Actor], int]
 
@@ -202,6 +203,22 @@ def test_a_circle_of_receive_rights_dies(length: int) -> None:
     assert all(a.type(port) == SEND for port in circle[:-1])
     a.send(circle[0], rights=[(circle[-1], MOVE_RECEIVE)])
     assert [a.type(port) for port in circle] == [DEAD_NAME] * length
+
+
+def test_a_chain_is_so_long_and_no_longer() -> None:
+    """Whoever sends to its end would walk all of it, and keep everybody else waiting."""
+    a, *_ = three_tasks()
+    chain = [a.port_with_send() for _ in range(TRANSIT_MAX + 1)]
+    moved, back = a.port_with_send(), a.port_with_send()
+    a.request(PORT_DESTROYED, back, a.take(a, chain[-1], MAKE_SEND_ONCE), how=MOVE_SEND_ONCE)
+    for outer, inner in reversed(list(pairwise(chain))):
+        a.send(outer, rights=[(inner, MOVE_RECEIVE)])
+    assert a.send_error(chain[-1], rights=[(moved, MOVE_RECEIVE)]) == c.MACH_SEND_NO_BUFFER
+    assert a.type(moved) == SEND_RECEIVE
+    a.send(chain[-2], rights=[(moved, MOVE_RECEIVE)])
+    assert a.type(moved) == SEND
+    a.kill(back)
+    assert a.type(back) == DEAD_NAME
 
 
 def test_a_chain_that_does_not_close_is_no_circle() -> None:

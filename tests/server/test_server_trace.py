@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import select
+import socket
 import subprocess
 import sys
 import zlib
@@ -25,6 +26,7 @@ from machport.abi import traps as t
 from machport.client.oversight import Oversight
 from machport.replay import transcript
 from machport.server import tracestate
+from machport.server.outlet import Outlet
 from machport.server.tracing import Filters, Tracer
 from machport.testing import World
 from machport.tracing.chrome import Exporter
@@ -395,13 +397,31 @@ def test_a_trace_to_a_closed_pipe_is_over() -> None:
     from machport.server.bootstrap import Bootstrap
 
     read, write = os.pipe()
-    os.close(read)
     kernel = Kernel()
-    tracer = Tracer(kernel, Bootstrap(kernel), write)
+    tracer = Tracer(kernel, Bootstrap(kernel), Outlet(write))
+    os.close(read)
+    os.close(write)
     tracer.flush()
     assert tracer.is_over
     tracer.close()
     assert kernel.notices is None
+
+
+@pytest.mark.parametrize("make", [os.pipe, lambda: tuple(sock.detach() for sock in socket.socketpair())])
+def test_nobody_waits_for_who_reads_no_trace_and_lets_it_block(
+    task: machport.Task, make: Callable[[], tuple[int, int]]
+) -> None:
+    """The descriptor is shared with whoever asked for the trace, who may say so at any time."""
+    read, write = make()
+    with Oversight() as oversight:
+        oversight.trace(write)
+        os.set_blocking(write, True)
+        for _ in range(20):
+            task.calls.many(t.GET_REFS, [(task.name, task.name, c.MACH_PORT_RIGHT_SEND)] * 500)
+        with Oversight() as other:
+            assert r.unpack_report(other.report(t.REPORT_METRICS), r.Metrics).trace["records"] > 9000
+    os.close(read)
+    os.close(write)
 
 
 def hit_the_limit(right: machport.SendRight) -> None:
