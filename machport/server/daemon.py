@@ -122,7 +122,7 @@ class Daemon:
         self._onlookers: set[int] = set()
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
-        self._open_door()
+        self._register(listener, lambda _: self._accept())
         self._closer = Closer()
         self._deaths = Deaths(self._register, self._lay_to_rest)
         own_calls = self._own_calls()
@@ -193,7 +193,7 @@ class Daemon:
         self.traps.expire()
         self._settle()
         if self._door.reopens():
-            self._open_door()
+            self._epoll.modify(self._listener, _READ)
         if self._idle_since is not None and self._settings.idle_exit is not None:
             self._running &= time.monotonic() < self._idle_since + self._settings.idle_exit
         self._turn_away(self._admission.overdue())
@@ -304,15 +304,13 @@ class Daemon:
 
     # Connections
 
-    def _open_door(self) -> None:
-        self._register(self._listener, lambda _: self._accept())
-
     def _accept(self) -> None:
         try:
             sock = self._door.accept()
         except BlockingIOError:
             if self._door.opens is not None:
-                self._unregister(self._listener)
+                # Not taken out, for which there might be no room to come back.
+                self._epoll.modify(self._listener, 0)
             return
         except OSError as error:
             _log.warning(

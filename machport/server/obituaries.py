@@ -93,7 +93,7 @@ class Obituaries:
         """A task ends, or has ended; what is known of it already stays.
 
         Args:
-            reason: what ended it; "" if that was the end of its process.
+            reason: what ended it; "" if that was the end of its process, and ``LET_GO`` if that may be about to end.
             pidfd: the process, which is taken over; -1 for none.
         """
         number = task.number
@@ -103,7 +103,7 @@ class Obituaries:
         obituary = Obituary(task.label, pid, self._clock(), reason=reason)
         self.last += 1
         self._records[number] = Record(self.last, number, obituary, executable, began)
-        if reason or pidfd < 0 or obituary.learn(wait_status(pidfd)):
+        if reason not in ("", LET_GO) or pidfd < 0 or obituary.learn(wait_status(pidfd)):
             self.causes[cause_of(obituary)] += 1
             _close(pidfd)
         else:

@@ -1,7 +1,7 @@
 """Where the daemon writes what nobody waits for: its log, and a trace.
 
-Others share the descriptor, and may let it block at any time; the daemon must not wait for them.  So a pipe, a device or
-a terminal gets a description of the daemon's own, and to a socket each piece goes with a flag.
+Others share the descriptor, and may let it block at any time; the daemon must not wait for them.  So a pipe, a device
+or a terminal gets a description of the daemon's own, and to a socket each piece goes with a flag.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ cdef class Traps:
     cdef int64_t _spin
     cdef int64_t _now
     cdef bint _was_many
+    cdef set _spent
 
     @cython.locals(end=int64_t, served=int64_t)
     cpdef bint look(self) except -1
@@ -59,7 +60,8 @@ cdef class Traps:
     cdef Waiter _mach_msg(
         self, Task task, int64_t option, object buffer, int64_t rcv_limit, int64_t rcv_name, int64_t timeout_ms
     )
-    @cython.locals(answer=Answer, task=Task, is_traced=bint)
+    cdef _spend(self, Task task)
+    @cython.locals(answer=Answer, task=Task, is_traced=bint, began=int64_t)
     cdef _carry_out_other(self, Channel channel, int64_t number, object payload, object descriptors)
     cpdef drain(self, Channel channel)
 

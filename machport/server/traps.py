@@ -55,6 +55,9 @@ _TURN: Final = 64
 _DRAINED: Final = 4096
 #: Numbers of traps below which each is counted.
 _NUMBERS: Final = 4096
+#: Nanoseconds after which a call counts as a long one, and bytes from which on a message does.
+_LONG_CALL: Final = 50_000
+_LONG_MESSAGE: Final = 64 * 1024
 #: Nanoseconds for which rings are looked at before sockets and deaths are.
 _SLICE: Final = 200_000
 
@@ -111,8 +114,10 @@ class Traps:
         self._spin = spin_ns()
         #: When the rings were last looked at.
         self._now = 0
-        #: The trap that was carried out last was for many messages: a whole turn.
+        #: The trap that was carried out last was for many messages, or a long one: a whole turn.
         self._was_many = False
+        #: Tasks that have had a long call since every busy thread was looked at: none of their threads has another.
+        self._spent: set[Task] = set()
 
     def calls_by_number(self) -> dict[int, int]:
         """How often each call was made; 0 stands for those that there are not."""
@@ -144,6 +149,8 @@ class Traps:
     def _turn(self) -> int:
         """Each busy thread's next traps, up to a bound; how many there were."""
         served = 0
+        if self._spent:
+            self._spent.clear()
         for channel in self._busy:
             if channel.waiter is None and not channel.outbox:
                 served += self._serve(channel)
@@ -153,6 +160,8 @@ class Traps:
         count = 0
         task = channel.task
         assert task is not None and task.space.quota is not None
+        if self._spent and task in self._spent:
+            return 0
         busy = task.space.quota.busy
         turn = _TURN // busy if 0 < busy < _TURN else 1
         try:
@@ -296,6 +305,8 @@ class Traps:
             self.tracer.begin(channel)
         try:
             if number == MACH_MSG:
+                if len(payload) > _LONG_MESSAGE:
+                    self._spend(task)
                 self._begun(channel, self._carry_out_message(task, payload))
             elif number == _RECEIVE_MANY:
                 self._was_many = True
@@ -318,6 +329,11 @@ class Traps:
             channel.closer.close(descriptors)
         self.settle()
 
+    def _spend(self, task: Task) -> None:
+        """What is carried out is a whole turn of all the task's threads."""
+        self._was_many = True
+        self._spent.add(task)
+
     def _carry_out_message(self, task: Task, payload: bytes | memoryview) -> Waiter:
         waiter = carry_out_mach_msg(self.kernel, task, payload)
         if self.tracer is not None:
@@ -338,6 +354,7 @@ class Traps:
     ) -> None:
         task = channel.task
         assert task is not None
+        began = memory.now()
         own_call = self._own_calls.get(number)
         files = len(descriptors)
         is_traced = False
@@ -372,6 +389,8 @@ class Traps:
         if answer is not None:
             self._answer(channel, answer)
         self.settle()
+        if memory.now() - began > _LONG_CALL:
+            self._spend(task)
 
     def _fault(self, channel: Channel, error: Exception) -> ProtocolError:
         """A fault of ours.  Whoever met it is cut off, and everybody else goes on."""

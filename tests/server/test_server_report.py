@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,24 @@ def test_deaths_after_one_are_told(task: machport.Task, new_client: NewClient) -
         last = deaths(oversight)[-1].serial
         new_client("second").die()
         assert [death.label.partition("[")[0] for death in deaths(oversight, last)] == ["second"]
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def test_a_process_that_ends_after_its_connection_is_told_with_how_it_ended(task: machport.Task) -> None:
+    """Python closes what it has before its process is gone: the one is seen before the other."""
+    with Oversight() as oversight:
+        for number in range(5):
+            with task.spawn(leave, number) as child:
+                assert child.join(PATIENCE) == number
+                answer = oversight.report(t.REPORT_NEXT_DEATHS, after=number)
+                (death,) = r.unpack_report(answer, r.Deaths).deaths
+            assert (death.cause, death.exit_code, death.how) == ("exit", number, f"exited with {number}")
+            assert death.settled
+        causes = r.unpack_report(oversight.report(t.REPORT_METRICS), r.Metrics).deaths
+    assert causes == {"exit": 5}
 
 
 def ask_for_the_next(oversight: Oversight, after: int) -> None:
