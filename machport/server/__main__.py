@@ -20,7 +20,7 @@ from machport.server.lock import Place, leave, listen, name
 from machport.server.outlet import Outlet
 from machport.server.settings import Settings
 from machport.server.supervisor import tell_ready
-from machport.server.takeover import Interrupted, take_over
+from machport.server.takeover import Interrupted, refuse, take_over
 from machport.server.task_ports import CREATOR, POLICIES
 
 
@@ -64,6 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
             daemon = found
             _prepare(daemon)
     except (DaemonUnavailable, InvalidArgument) as error:
+        if options.take_over is not None:
+            # The other daemon says it to whoever asked, and in the log.
+            refuse(options.take_over, error.says)
+            return 1
         print(f"machport daemon: {error.says}", file=sys.stderr)
         return 1
     except (Interrupted, ConnectionError):
@@ -103,6 +107,9 @@ def _begin(options: argparse.Namespace, settings: Settings, arguments: Sequence[
     if options.socket is not None:
         os.environ[VARIABLE] = str(options.socket)
     path = socket_path()
+    if options.config is not None:
+        # Of two the last counts.  Whoever takes this daemon's place may begin in another folder.
+        arguments = [*arguments, "--config", str(options.config.absolute())]
     trace = _open_trace(options.trace) if options.trace is not None else -1
     listener, lock = listen(path)
     if options.detach and _detach(lock):

@@ -30,10 +30,24 @@ from machport.server.settings import Settings
 from machport.server.upgrade import hear, say
 
 _log: Final = logging.getLogger("machport.daemon")
+#: Characters of why a process cannot take over.
+_WHY_MAX: Final = 1024
 
 
 class Interrupted(Exception):
     """The other daemon died before it had said all, or does not want to be replaced any more."""
+
+
+def refuse(descriptor: int, why: str) -> None:
+    """Tell the daemon at the other end of a socket, before anything else, that this process cannot take its place."""
+    with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as sock:
+        _say_no(sock, why)
+
+
+def _say_no(sock: socket.socket, why: str) -> None:
+    """Raises OSError if nobody hears it."""
+    # It goes on to whoever asked, and into a log: a name of a file may be no text, and a key of one may be long.
+    say(sock, "no", why=why.encode(errors="replace").decode()[:_WHY_MAX])
 
 
 def take_over(
@@ -71,7 +85,7 @@ def take_over(
         except Exception as error:
             _log.debug("a snapshot could not be restored", exc_info=True)
             with contextlib.suppress(OSError):
-                say(sock, "no", why=f"{error or type(error).__name__}")
+                _say_no(sock, str(error) or type(error).__name__)
             raise Interrupted from error
         finally:
             gc.enable()

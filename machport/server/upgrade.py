@@ -141,10 +141,7 @@ class Upgrades:
         self._unwatch(self._sock)
         self.deadline = None
         try:
-            said, _ = hear(self._sock)
-            if said["says"] != "hello":
-                raise UpgradeFailed("the new process ended at its start")
-            check_versions(said)
+            check_versions(self._expect("hello", "ended at its start"))
         except Exception as error:
             self._fail(str(error) or type(error).__name__)
             return
@@ -215,13 +212,15 @@ class Upgrades:
         finally:
             os.close(memory)
 
-    def _expect(self, says: str) -> None:
+    def _expect(self, says: str, otherwise: str = "died") -> dict[str, Any]:
+        """What the new process says next, which must be this."""
         assert self._sock is not None
         said, _ = hear(self._sock)
         if said["says"] == "no":
             raise UpgradeFailed(f"the new process refused: {said.get('why')}")
         if said["says"] != says:
-            raise UpgradeFailed("the new process died")
+            raise UpgradeFailed(f"the new process {otherwise}")
+        return said
 
     def _fail(self, why: str) -> bool:
         """Go on as before; False if it is too late, because the new process had become the daemon before it was killed.

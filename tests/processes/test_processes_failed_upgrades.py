@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -9,12 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from actors import PATIENCE, RawTask, connect, daemon_command
-from lineage import Lineage
+from lineage import Lineage, wait_for_end
 
 import machport
 from machport.abi import traps as t
@@ -152,6 +153,50 @@ def test_a_program_that_cannot_take_over_leaves_the_daemon_serving(
     changes.unlink()
     daemon.upgrade()
     scene.check()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: path.write_text("[task]\nnamez = 3"), "{path}: task.namez is not known; there are names"),
+        (lambda path: path.write_text(f"{'x' * 100_000} = 3"), "{path}: xxx"),
+        (lambda path: path.unlink(), "{path} cannot be read: No such file or directory"),
+    ],
+    ids=["key", "long key", "gone"],
+)
+def test_settings_that_became_wrong_are_said_and_the_daemon_goes_on(
+    socket_path: Path, tmp_path: Path, spoil: Callable[[Path], object], why: str
+) -> None:
+    """They are said once, as the log's other lines are.  When they are mended, an upgrade reads them again."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[task]\nnames = 100")
+    with Lineage(socket_path, "--config", str(settings), "--log-format", "json") as daemon, machport.Task() as task:
+        scene = Scene(task)
+        spoil(settings)
+        assert says(daemon).startswith(f"the new process refused: {why.format(path=settings)}")
+        (failed,) = [line for line in map(json.loads, daemon.log().splitlines()) if line["event"] == "upgrade_failed"]
+        assert why.format(path=settings) in failed["reason"]
+        settings.write_text("[task]\nnames = 200")
+        daemon.upgrade()
+        with machport.Task() as later:
+            assert (task.limits().names, later.limits().names) == (100, 200)
+        scene.check()
+
+
+def test_settings_are_found_again_from_another_folder(
+    socket_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that detaches leaves the one that it was started in, where its file was named from."""
+    (tmp_path / "settings.toml").write_text("[task]\nnames = 100")
+    monkeypatch.chdir(tmp_path)
+    arguments = daemon_command("--socket", str(socket_path), "--config", "settings.toml", "--detach")
+    subprocess.run(arguments, timeout=PATIENCE, check=True)
+    try:
+        upgrade(socket_path)
+    finally:
+        pid = int(socket_path.with_name(socket_path.name + ".lock").read_text())
+        os.kill(pid, signal.SIGTERM)
+        wait_for_end(pid)
 
 
 def test_a_daemon_that_cannot_start_a_process_goes_on(
