@@ -91,9 +91,12 @@ def new_settings() -> Call:
             return
         for limits in (settings.task, settings.limits_of("render-7"), settings.daemon):
             assert all(type(number) is int and 0 <= number <= LIMIT_MAX for number in limits)
+        daemon = settings.daemon
+        assert min(daemon.connections_per_second, daemon.silent, daemon.silent_per_process, daemon.hello_seconds) > 0
 
     return call, [
-        b"[task]\nnames = 1000\n[tasks.'render*']\nbytes = 1\n[daemon]\nconnections = 5\nsilent = 0\n",
+        b"[task]\nnames = 1000\n[tasks.'render*']\nbytes = 1\n[daemon]\nconnections = 5\nsilent = 1\n",
         b"[tasks]\n'[a' = {}\n",
+        b"[daemon]\nhello_seconds = 0\n",
         b"task = 5",
     ]

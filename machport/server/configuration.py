@@ -26,18 +26,19 @@ DEFAULTS: Final = Limits(
 
 
 class DaemonLimits(NamedTuple):
-    """What the daemon allows all its clients together; 0 leaves it to the daemon.
+    """What the daemon allows all its clients together.
 
     Attributes:
-        connections: tasks that processes have joined; by default a third of the descriptors there are.
-        connections_per_process: of one process; by default 1024, or a quarter of ``connections`` if that is less.
+        connections: tasks that processes have joined; 0, the default, for a third of the descriptors there are.
+        connections_per_process: of one process; 0, the default, for 1024, or a quarter of ``connections`` if that is
+            less.
         connections_per_second: of all processes; half a second's may come at once, and the others wait.
         silent: connections that have not said hello.
         silent_per_process: of one process.
         hello_seconds: how long one may take to say it.
-        memory: bytes of the daemon's own; beyond them the largest holders get no more.  By default half of what the
-            system or a limit allows.
-        services: names at the bootstrap service.
+        memory: bytes of the daemon's own; beyond them the largest holders get no more.  0, the default, for half of
+            what the system or a limit allows.
+        services: names at the bootstrap service; with 0 nobody may have one.
     """
 
     connections: int = 0
@@ -48,6 +49,10 @@ class DaemonLimits(NamedTuple):
     hello_seconds: int = 10
     memory: int = 0
     services: int = 65536
+
+
+#: With 0 of these nobody could come in.
+_AT_LEAST_ONE: Final = frozenset({"connections_per_second", "silent", "silent_per_process", "hello_seconds"})
 
 
 class Configuration(NamedTuple):
@@ -108,14 +113,17 @@ def parse(text: str) -> Configuration:
         (pattern, Limits(**_numbers(limits, f'tasks."{pattern}"', Limits._fields)))
         for pattern, limits in patterns.items()
     )
-    daemon = DaemonLimits(**_numbers(found.get("daemon", {}), "daemon", DaemonLimits._fields))
+    daemon = DaemonLimits(**_numbers(found.get("daemon", {}), "daemon", DaemonLimits._fields, _AT_LEAST_ONE))
     return Configuration(task.over(DEFAULTS), tasks, daemon)
 
 
-def _numbers(found: Any, where: str, allowed: tuple[str, ...]) -> dict[str, int]:
+def _numbers(
+    found: Any, where: str, allowed: tuple[str, ...], at_least_one: frozenset[str] = frozenset()
+) -> dict[str, int]:
     for key, value in _table(found, where, allowed).items():
-        if type(value) is not int or not 0 <= value <= LIMIT_MAX:
-            raise InvalidArgument(f"{where}.{key} is a number from 0 to {LIMIT_MAX}, not {value!r}")
+        least = 1 if key in at_least_one else 0
+        if type(value) is not int or not least <= value <= LIMIT_MAX:
+            raise InvalidArgument(f"{where}.{key} is a number from {least} to {LIMIT_MAX}, not {value!r}")
     numbers: dict[str, int] = found
     return numbers
 

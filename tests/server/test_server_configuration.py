@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from actors import DaemonProcess
 
-from machport import InvalidArgument, Limits
-from machport.server.configuration import DEFAULTS, Configuration, parse, read
+from machport import InvalidArgument, LimitReached, Limits, Task
+from machport.server.configuration import DEFAULTS, Configuration, DaemonLimits, parse, read
 
 
 def test_what_a_file_does_not_say_is_as_by_default() -> None:
@@ -26,6 +27,17 @@ def test_the_daemons_own_limits_are_a_table() -> None:
     assert (daemon.connections, daemon.hello_seconds, daemon.silent) == (5, 2, 256)
 
 
+def test_no_number_of_the_daemons_that_is_allowed_locks_everybody_out(socket_path: Path, tmp_path: Path) -> None:
+    """The least of each: 0 is as by default where it is allowed, but for services, of which there are none then."""
+    least = {"connections_per_second": 1, "silent": 1, "silent_per_process": 1, "hello_seconds": 1}
+    path = tmp_path / "daemon.toml"
+    path.write_text("[daemon]\n" + "".join(f"{key} = {least.get(key, 0)}\n" for key in DaemonLimits._fields))
+    with DaemonProcess(socket_path, "--config", str(path)), Task(path=socket_path) as task:
+        port = task.allocate()
+        with pytest.raises(LimitReached, match="BOOTSTRAP_NO_MEMORY"):
+            task.register("service", port.make_send())
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -38,6 +50,10 @@ def test_the_daemons_own_limits_are_a_table() -> None:
         ('[tasks]\n"render*" = 5', r'tasks."render\*" is a table'),
         ("[deamon]", "deamon is not known; there are daemon, task, tasks"),
         ("names = [", "is not TOML"),
+        ("[daemon]\nconnections_per_second = 0", "daemon.connections_per_second is a number from 1"),
+        ("[daemon]\nsilent = 0", "daemon.silent is a number from 1 to 9223372036854775807, not 0"),
+        ("[daemon]\nsilent_per_process = 0", "daemon.silent_per_process is a number from 1"),
+        ("[daemon]\nhello_seconds = 0", "daemon.hello_seconds is a number from 1"),
     ],
 )
 def test_what_a_file_may_not_say_is_refused_with_the_key_and_what_is_allowed(
