@@ -216,15 +216,25 @@ def trace(
 
     The transcript is played again by 'machport replay', unless it is filtered, or had a reader that was too slow.
     """
+    from machport.abi.errors import MachError
     from machport.cli.trace import record
 
-    with contextlib.ExitStack() as files, _overseeing() as oversight:
+    with _overseeing() as oversight:
         try:
-            where = None if chrome is not None and out is None else sys.stdout
-            if out is not None:
-                where = files.enter_context(out.open("w"))
-            filters = {"tasks": tasks, "pid": pid, "calls": calls, "ports": ports}
-            steps, lost = record(oversight, where, chrome, seconds, **filters)  # type: ignore[arg-type]
+            with contextlib.ExitStack() as files:
+                where = None if chrome is not None and out is None else sys.stdout
+                if out is not None:
+                    where = files.enter_context(out.open("w"))
+                events = None if chrome is None else files.enter_context(chrome.open("w"))
+                filters = {"tasks": tasks, "pid": pid, "calls": calls, "ports": ports}
+                recorded = record(oversight, where, events, seconds, **filters)  # type: ignore[arg-type]
+        except (BrokenPipeError, MachError):
+            raise
         except OSError as error:
-            raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None
-    click.echo(f"{steps} steps" + (f", {lost} lost" if lost else ""), err=True)
+            what = f"cannot write {error.filename}" if error.filename is not None else "the trace cannot be written"
+            raise click.ClickException(f"{what}: {error.strerror}") from None
+    click.echo(f"{recorded.steps} steps" + (f", {recorded.lost} lost" if recorded.lost else ""), err=True)
+    if recorded.ended:
+        raise click.ClickException(
+            f"the trace ended early, because {recorded.ended}; what was written until then stays"
+        )

@@ -9,9 +9,10 @@ import os
 import select
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
+from machport.abi import traps as t
+from machport.abi.errors import DaemonLost
 from machport.client.oversight import Oversight
 from machport.tracing.chrome import Exporter
 
@@ -20,18 +21,32 @@ _PIECE = 1 << 16
 _PIPE = 1 << 20
 
 
+class Recorded(NamedTuple):
+    """What came of a trace.
+
+    Attributes:
+        steps: how many it has.
+        lost: how many of them were dropped.
+        ended: why it is over before its time; "" if it is not.
+    """
+
+    steps: int
+    lost: int
+    ended: str
+
+
 def record(
     oversight: Oversight,
     out: TextIO | None,
-    chrome: Path | None,
+    chrome: TextIO | None,
     seconds: float | None,
     *,
     tasks: Sequence[str],
     pid: int,
     calls: Sequence[str],
     ports: Sequence[str],
-) -> tuple[int, int]:
-    """Write a trace until interrupted, or for some seconds; how many steps it has, and how many were lost.
+) -> Recorded:
+    """Write a trace until interrupted, or for some seconds.
 
     Args:
         out: where the transcript goes; None for nowhere.
@@ -47,18 +62,17 @@ def record(
     finally:
         os.close(write)
     try:
-        counts = _copy(oversight, read, out, lines, seconds)
+        recorded = _copy(oversight, read, out, lines, seconds)
     finally:
         os.close(read)
     if chrome is not None and lines is not None:
-        with chrome.open("w") as file:
-            json.dump({"displayTimeUnit": "ns", "traceEvents": list(Exporter().events(lines))}, file)
-    return counts
+        json.dump({"displayTimeUnit": "ns", "traceEvents": list(Exporter().events(lines))}, chrome)
+    return recorded
 
 
 def _copy(
     oversight: Oversight, read: int, out: TextIO | None, lines: list[str] | None, seconds: float | None
-) -> tuple[int, int]:
+) -> Recorded:
     """Copy what comes until the daemon has ended the trace, which it is asked to when the time has come."""
     end = None if seconds is None else time.monotonic() + seconds
     steps = lost = 0
@@ -90,4 +104,14 @@ def _copy(
                 lines.append(line)
         if out is not None:
             out.flush()
-    return steps, lost
+    return Recorded(steps, lost, _why_ended(oversight) if open_ else "")
+
+
+def _why_ended(oversight: Oversight) -> str:
+    """Why the daemon has ended a trace that nobody asked it to end."""
+    try:
+        # Connections go on with whoever takes the daemon's place, and traces do not.
+        oversight.report(t.REPORT_METRICS)
+    except DaemonLost:
+        return "the daemon is gone"
+    return "another process has taken the daemon's place"

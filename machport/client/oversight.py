@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from machport.abi import traps as t
 from machport.abi.errors import DaemonUnavailable, error_for
@@ -18,11 +18,15 @@ from machport.carrier.endpoint import socket_path
 from machport.carrier.hello import Hello
 from machport.client.connection import Control
 
+#: The serial of a death behind which there is none.
+_NO_DEATHS: Final = 0xFFFFFFFF
+
 
 class Oversight:
     """A connection for it.
 
     Raises:
+        DaemonLost: the daemon ends meanwhile.
         DaemonUnavailable: no daemon runs.
         MachError: it does not want to speak with this process.
     """
@@ -38,6 +42,8 @@ class Oversight:
         self._control = Control(sock)
         self._label = label
         self._check(self._control.greet(Hello(label).pack(), self.path), "hello")
+        # From the first report on the daemon knows that this one only looks, and does not remember its end.
+        self.report(t.REPORT_DEATHS, after=_NO_DEATHS)
 
     def report(self, kind: int, task: int = 0, after: int = 0, most: int = 0) -> Buffer:
         """The answer to REPORT.

@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 from actors import PATIENCE, Client, DaemonProcess
+from click.testing import CliRunner
+from lineage import Lineage
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import machport
+from machport.cli import main
+from machport.client.oversight import Oversight
 
 
 def command(*arguments: str) -> list[str]:
@@ -167,3 +171,99 @@ def test_numbers_are_offered_to_whoever_scrapes_them(task: machport.Task) -> Non
         assert scrape()["machport_ports"] == before["machport_ports"] + 1, port
         serves.send_signal(signal.SIGINT)
         assert serves.wait(PATIENCE) == 0
+
+
+class Tracing:
+    """A ``machport trace`` that has begun, to a pipe."""
+
+    def __init__(self, ends: ExitStack, *arguments: str) -> None:
+        self.process = ends.enter_context(
+            subprocess.Popen(command("trace", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        ends.callback(self.process.kill)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().startswith("trace ")
+
+    def end(self) -> tuple[int, str, str]:
+        """What it exits with, and the rest of what it writes, and says."""
+        out, said = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, said
+
+
+def test_a_trace_that_an_upgrade_ends_says_so_and_keeps_what_was_written(socket_path: Path) -> None:
+    with Lineage(socket_path) as daemon, ExitStack() as ends:
+        tracing = Tracing(ends, "--seconds", str(PATIENCE))
+        with machport.Task() as task:
+            task.allocate().close()
+        daemon.upgrade()
+        code, out, said = tracing.end()
+    assert "mach_port_allocate" in out
+    assert code == 1
+    assert "the trace ended early, because another process has taken the daemon's place" in said
+
+
+def test_a_trace_of_a_daemon_that_is_killed_says_so(socket_path: Path) -> None:
+    with DaemonProcess(socket_path) as daemon, ExitStack() as ends:
+        tracing = Tracing(ends, "--seconds", str(PATIENCE))
+        daemon.kill()
+        code, _, said = tracing.end()
+    assert code == 1
+    assert "the trace ended early, because the daemon is gone" in said
+    assert "Traceback" not in said
+
+
+def test_a_daemon_that_is_lost_as_a_trace_begins_is_said_to_be(
+    daemon: DaemonProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the file's, though what is raised is an OSError, too."""
+
+    def lost(*arguments: object, **filters: object) -> None:
+        raise machport.DaemonLost("the daemon is gone")
+
+    monkeypatch.setattr(Oversight, "trace", lost)
+    done = CliRunner().invoke(main, ["trace"])
+    assert (done.exit_code, "Error: the daemon is gone" in done.output) == (1, True), done.output
+
+
+def test_a_trace_whose_reader_has_seen_enough_ends_without_a_word(daemon: DaemonProcess) -> None:
+    with ExitStack() as ends:
+        tracing = Tracing(ends).process
+        assert tracing.stdout is not None and tracing.stderr is not None
+        tracing.stdout.close()
+        with machport.Task() as task:
+            task.allocate().close()
+        assert tracing.wait(PATIENCE) == 1
+        assert tracing.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--out", "/nonexistent/x"), "cannot write /nonexistent/x: No such file or directory"),
+        (("--chrome", "/nonexistent/x"), "cannot write /nonexistent/x: No such file or directory"),
+        (("--out", "/dev/full", "--seconds", "0"), "the trace cannot be written: No space left on device"),
+    ],
+)
+def test_a_trace_that_cannot_be_written_is_said_to_be(
+    daemon: DaemonProcess, arguments: tuple[str, ...], why: str
+) -> None:
+    """Before it begins, if its file is not there."""
+    done = subprocess.run(command("trace", *arguments), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (1, f"Error: {why}\n")
+
+
+def test_whoever_only_looks_leaves_no_death_behind(daemon: DaemonProcess) -> None:
+    """Also if it finds no place for what it has seen, or has asked for nothing yet."""
+    machport.Task(label="first").close()
+    with ExitStack() as ends:
+        serves = ends.enter_context(
+            subprocess.Popen(command("metrics", "--serve", "0"), stdout=subprocess.PIPE, text=True)
+        )
+        ends.callback(serves.kill)
+        assert serves.stdout is not None
+        assert serves.stdout.readline()
+        subprocess.run(command("trace", "--out", "/nonexistent/x"), capture_output=True, timeout=PATIENCE, check=False)
+        Oversight().close()
+        machport.Task(label="last").close()
+        labels = [json.loads(line)["label"].partition("[")[0] for line in run("deaths", "--json").splitlines()]
+    assert labels == ["first", "last"]
