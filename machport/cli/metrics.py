@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from machport.abi import reports as r
 from machport.abi import traps as t
+from machport.abi.errors import MachError
 from machport.client.oversight import Oversight
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 #: Counters: name, what it counts, and where its number is.
 _COUNTERS = (
@@ -56,13 +62,13 @@ _FAMILIES = (
 
 
 class DaemonCollector(Collector):
-    """Asks the daemon whenever somebody wants the numbers."""
+    """The daemon's numbers, as what makes text of them wants them."""
 
-    def __init__(self, ask: Callable[[], r.Metrics]) -> None:
-        self._ask = ask
+    def __init__(self, metrics: r.Metrics) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily]:
-        metrics = self._ask()
+        metrics = self._metrics
         for name, says, part, field in _COUNTERS:
             yield CounterMetricFamily(f"machport_{name}", says, getattr(metrics, part)[field])
         for name, says, label, part in _FAMILIES:
@@ -83,31 +89,44 @@ def ask(oversight: Oversight) -> r.Metrics:
 
 def as_text(metrics: r.Metrics) -> str:
     """Numbers as OpenMetrics text."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(DaemonCollector(lambda: metrics))
-    text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+    text: bytes = generate_latest(_registry(metrics))  # type: ignore[no-untyped-call]
     return text.decode()
+
+
+def _registry(metrics: r.Metrics) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(DaemonCollector(metrics))
+    return registry
 
 
 def serve(port: int, ready: Callable[[int], object]) -> None:
     """Offer the numbers to whoever scrapes this host's own address, until interrupted.
 
+    Whoever scrapes while no daemon runs is told so, with the status 503.
+
     Args:
         port: 0 for any; ``ready`` is called with the one that it is.
-    """
 
-    def ask_anew() -> r.Metrics:
+    Raises:
+        OSError: the port cannot be had.
+    """
+    with make_server("127.0.0.1", port, _answer, ThreadingWSGIServer, _Handler) as server:
+        ready(server.server_port)
+        server.serve_forever()
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody wants a line for each scrape."""
+
+
+def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    try:
         # Each time anew: the daemon may be another one by then.
         with Oversight("metrics") as oversight:
-            return ask(oversight)
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(DaemonCollector(ask_anew))
-    server, thread = start_http_server(port, "127.0.0.1", registry)
-    ready(server.server_port)
-    try:
-        threading.Event().wait()
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+            metrics = ask(oversight)
+    except MachError as error:
+        start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{error.says}\n".encode(errors="replace")]
+    answer: Iterable[bytes] = make_wsgi_app(_registry(metrics))(environ, start_response)
+    return answer

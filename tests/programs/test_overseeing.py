@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -171,6 +172,32 @@ def test_numbers_are_offered_to_whoever_scrapes_them(task: machport.Task) -> Non
         assert scrape()["machport_ports"] == before["machport_ports"] + 1, port
         serves.send_signal(signal.SIGINT)
         assert serves.wait(PATIENCE) == 0
+
+
+def test_whoever_scrapes_while_no_daemon_runs_is_told_so(socket_path: Path) -> None:
+    """And given the numbers again when one does."""
+    with ExitStack() as ends:
+        with DaemonProcess(socket_path):
+            serves = ends.enter_context(
+                subprocess.Popen(
+                    command("metrics", "--serve", "0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+            )
+            ends.callback(serves.kill)
+            assert serves.stdout is not None
+            address = serves.stdout.readline().strip()
+        for _ in range(2):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(address, timeout=PATIENCE)
+            with refused.value as answer:
+                said = answer.read().decode()
+            assert refused.value.code == 503
+            assert said.startswith("no daemon runs on ") and said.count("\n") == 1
+        with DaemonProcess(socket_path), urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+            assert b"machport_tasks " in answer.read()
+        serves.send_signal(signal.SIGINT)
+        _, logged = serves.communicate(timeout=PATIENCE)
+    assert (serves.returncode, logged) == (0, "")
 
 
 class Tracing:
