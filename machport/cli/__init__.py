@@ -163,7 +163,7 @@ def deaths(as_json: bool, follow: bool, most: int, label: str) -> None:
     "--rights", "pid", type=int, metavar="PID", help="What the process holds instead, and who receives there."
 )
 def ps(as_json: bool, pid: int | None) -> None:
-    """The tasks that live, and what they hold."""
+    """The tasks that live, and what they hold; this command's own is not among them."""
     from machport.cli.overseeing import show_rights, show_tasks
 
     with _overseeing() as oversight:

@@ -119,9 +119,11 @@ def _told(told: r.Told) -> str:
 
 
 def show_tasks(oversight: Oversight, *, as_json: bool) -> None:
-    """Print every task that lives, with what it holds."""
+    """Print every task that lives, with what it holds; not the one that looks."""
     found = []
     for task in tasks(oversight):
+        if task.label == oversight.label:
+            continue
         # It may end meanwhile.
         with contextlib.suppress(DeadTask):
             found.append((task, holdings(oversight, task)))

@@ -5,6 +5,7 @@ Whoever looks has a task of his own for it, which holds nothing.  No daemon is s
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from types import TracebackType
@@ -25,6 +26,9 @@ _NO_DEATHS: Final = 0xFFFFFFFF
 class Oversight:
     """A connection for it.
 
+    Attributes:
+        label: of its task, as the daemon tells it.
+
     Raises:
         DaemonLost: the daemon ends meanwhile.
         DaemonUnavailable: no daemon runs.
@@ -41,6 +45,8 @@ class Oversight:
             raise DaemonUnavailable(f"no daemon runs on {self.path} ({error.strerror})") from None
         self._control = Control(sock)
         self._label = label
+        # Elsewhere than in the daemon's namespace of processes it has another number, and sees itself.
+        self.label = f"{label}[{os.getpid()}]"
         self._check(self._control.greet(Hello(label).pack(), self.path), "hello")
         # From the first report on the daemon knows that this one only looks, and does not remember its end.
         self.report(t.REPORT_DEATHS, after=_NO_DEATHS)

@@ -107,6 +107,14 @@ def test_tasks_are_listed_with_what_they_hold(task: machport.Task) -> None:
     assert line.split()[-1] == os.readlink("/proc/self/exe")
 
 
+def test_whoever_lists_the_tasks_is_not_among_them(daemon: DaemonProcess) -> None:
+    """Others that look are."""
+    with Oversight("metrics") as other:
+        told = [json.loads(line)["label"] for line in run("ps", "--json").splitlines()]
+        assert told == ["bootstrap", other.label]
+        assert len(run("ps").splitlines()) == 1 + 2
+
+
 def test_who_holds_what_is_listed(task: machport.Task) -> None:
     with Client(task, "printer") as server:
         server.do("inbox.set_label('paper')")
