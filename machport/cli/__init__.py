@@ -30,8 +30,13 @@ def daemon(arguments: tuple[str, ...]) -> None:
     One daemon serves a user; it starts by itself at first use.  See 'machport daemon --help'.
     With --upgrade, the daemon that runs is replaced by a new process, and nothing is lost.
     """
-    if "--upgrade" in arguments:
-        _upgrade([argument for argument in arguments if argument != "--upgrade"])
+    if "--upgrade" in arguments and not {"-h", "--help"}.intersection(arguments):
+        others = [argument for argument in arguments if argument != "--upgrade"]
+        try:
+            _upgrade.main(others, prog_name="machport daemon --upgrade", standalone_mode=False)
+        except click.NoSuchOption as error:
+            says = f"{error.message} A daemon that runs keeps the options it was started with; only --socket goes here."
+            raise click.UsageError(says, error.ctx) from None
         return
     from machport.server.__main__ import main as run
 

@@ -265,6 +265,18 @@ def test_the_command_says_what_was_replaced_by_what(daemon: Lineage) -> None:
     assert done.returncode == 1 and "the daemon was not replaced, and goes on" in done.stderr
 
 
+def test_the_command_takes_no_other_options_and_says_so(socket_path: Path) -> None:
+    """But its help is that of the daemon."""
+    command = [sys.executable, "-c", COMMAND, "daemon", "--upgrade"]
+    done = subprocess.run([*command, "--config", "x"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: machport daemon --upgrade [OPTIONS]\n")
+    assert "--config" in done.stderr and "keeps the options it was started with" in done.stderr
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0 and "machport daemon --upgrade [--socket SOCKET]" in done.stdout
+    assert not socket_path.exists()
+
+
 def test_there_is_nothing_to_replace_where_no_daemon_listens(socket_path: Path) -> None:
     """And none is started."""
     with pytest.raises(machport.DaemonUnavailable, match="no daemon listens"):
