@@ -100,6 +100,8 @@ class Obituaries:
         if number in self._records:
             _close(pidfd)
             return
+        if reason == LET_GO:
+            self._lives_on(pid)
         obituary = Obituary(task.label, pid, self._clock(), reason=reason)
         self.last += 1
         self._records[number] = Record(self.last, number, obituary, executable, began)
@@ -120,6 +122,13 @@ class Obituaries:
         record = self._records.get(number)
         if record is not None:
             record.losses = losses
+
+    def _lives_on(self, pid: int) -> None:
+        """A process that let go of a connection before did not do so because it ended."""
+        for number in list(self._unsolved):
+            obituary = self._records[number].obituary
+            if obituary.pid == pid and obituary.reason == LET_GO:
+                self._let_go(number)
 
     def _wait_for(self, number: int, pidfd: int) -> None:
         """Ask the system again when the process was collected, if that can be watched."""
