@@ -31,6 +31,7 @@ from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.abi.release import RELEASE
 from machport.carrier import hello
+from machport.kernel.refusal import Refusal
 from machport.server import snapshot, supervisor
 from machport.server.dispatch import Answer
 from machport.server.fault import reached
@@ -114,7 +115,13 @@ class Upgrades:
         self.deadline: float | None = None
 
     def ask(self, channel: Channel | None = None) -> None:
-        """Begin a replacement, unless one is under way; the channel is told what came of it."""
+        """Begin a replacement, unless one is under way; the channel is told what came of it.
+
+        Raises:
+            Refusal: KERN_RESOURCE_SHORTAGE, the channel has asked for this one already.
+        """
+        if channel in self._askers:
+            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "upgrade", "an upgrade that you asked for is under way")
         if channel is not None:
             self._askers.append(channel)
         if self._process is not None:

@@ -18,6 +18,7 @@ from actors import PATIENCE, RawTask, connect, daemon_command
 from lineage import Lineage, wait_for_end
 
 import machport
+from machport.abi import constants as c
 from machport.abi import traps as t
 from machport.carrier import packet
 from machport.client.upgrade import upgrade
@@ -240,6 +241,14 @@ def test_who_asks_twice_is_told_twice_of_one_replacement(daemon: Lineage) -> Non
         packet.send(second.control, t.UPGRADE.pack())
         answers = [t.UPGRADE.unpack_answer(RawTask.read(raw.control))[0][:2] for raw in (first, second)]
     assert answers[0] == answers[1] and answers[0][1] == daemon.pid
+
+
+def test_who_asks_again_before_there_is_an_answer_is_refused(daemon: Lineage) -> None:
+    """Answers that are owed are kept until there is a new daemon: there must be few of them."""
+    with RawTask(daemon.path) as raw:
+        packet.send(raw.control, t.UPGRADE.pack())
+        assert t.number_of(raw.trap(t.UPGRADE.pack())) == c.KERN_RESOURCE_SHORTAGE
+        assert t.UPGRADE.unpack_answer(RawTask.read(raw.control))[0][1] == daemon.pid
 
 
 def test_a_signal_replaces_it_and_the_lock_names_the_new_one(daemon: Lineage, task: machport.Task) -> None:
