@@ -192,8 +192,9 @@ def copy_to(kernel: Kernel, task: Task, port: Port | None) -> int:
     """Give the task a copy of a send right that the kernel holds; its name, 0 if there is none.
 
     Raises:
-        Refusal: KERN_NO_SPACE, no name is left for it (P4).
+        Refusal: KERN_INVALID_TASK, the task has ended; KERN_NO_SPACE, no name is left for it (P4).
     """
+    check_alive(task)
     if port is not None and port.active:
         port.srights += 1
     try:

@@ -83,6 +83,7 @@ class Children:
 
     def create(self, maker: Task, name: int) -> Answer:
         """``task_create``: a new task without rights, and the maker's right to it."""
+        tasks.check_alive(maker)
         parent = tasks.resolve_task(maker, name)
         maker.space.check_room()
         child = tasks.create_task(self._kernel, f"{parent.label}/child", maker.tokens)

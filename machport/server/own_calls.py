@@ -57,22 +57,24 @@ class OwnCalls:
 
     def by_number(self) -> dict[int, OwnCall]:
         """Each by the number of its trap."""
-        return {
+        by_rights: dict[int, OwnCall] = {
             t.TICKET.number: self._ticket,
             t.WATCH.number: self._watch_child,
             t.TASK_CREATE.number: self._task_create,
-            t.LIFELINE.number: self._lifeline,
             t.DESCRIBE.number: self._describe,
             t.DEPOSIT.number: self._deposit,
             t.CLAIM.number: self._claim,
             t.WATCH_DEPOSIT.number: self._watch_deposit,
-            t.REPORT.number: self._report,
-            t.TRACE.number: self._trace,
             t.TASK_FOR_PID.number: self._task_ports.task_for_pid,
             t.ALLOW_TASK_FOR_PID.number: self._task_ports.allow,
             t.FILEPORT_MAKEPORT.number: self._make_fileport,
             t.TASK_SET_LIMITS.number: self._set_limits,
             t.TASK_GET_LIMITS.number: self._get_limits,
+        }
+        return {number: _of_the_living(call) for number, call in by_rights.items()} | {
+            t.LIFELINE.number: self._lifeline,
+            t.REPORT.number: self._report,
+            t.TRACE.number: self._trace,
         }
 
     def _ticket(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
@@ -94,7 +96,6 @@ class OwnCalls:
 
     def _make_fileport(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         task = client_of(channel).task
-        tasks.check_alive(task)
         account = self._limiter.check(task, "descriptors")
         answer = dispatch(self._kernel, task, payload, descriptors)
         account.descriptors += answer.keeps_descriptors
@@ -148,6 +149,16 @@ class OwnCalls:
         """The process of a task; 0 if it has none."""
         client = self._clients.get(task)
         return 0 if client is None else client.peer.pid
+
+
+def _of_the_living(call: OwnCall) -> OwnCall:
+    """The call, which tasks that have ended are refused: their names go piecemeal, and meanwhile stand for nothing."""
+
+    def checked(channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer | None:
+        tasks.check_alive(client_of(channel).task)
+        return call(channel, payload, descriptors)
+
+    return checked
 
 
 def _ticket_in(trap: t.Trap, payload: bytes | memoryview) -> bytes:

@@ -302,6 +302,7 @@ class Machine:
             own = self._own_calls.get(number)
             if own is None:
                 return dispatch(self.kernel, task, payload, descriptors)
+            tasks.check_alive(task)
             return own(task, payload, descriptors)
         except Refusal as refusal:
             return Answer(t.pack_refusal(refusal.code, refusal.rule, refusal.says))

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
+from actors import DaemonProcess, RawTask
+
 from machport.abi import constants as c
 from machport.abi import traps as t
-from machport.kernel import ports, requests, tasks
+from machport.abi.limits import Limits
+from machport.kernel import invariants, ports, requests, tasks
+from machport.kernel.refusal import Refusal
+from machport.ring import layout
 from machport.testing.machine import PID, Machine
 
 TOKENS = tuple(range(PID + 3))
@@ -55,3 +63,46 @@ def test_a_task_that_another_terminated_is_remembered_so_in_a_world_as_well() ->
     assert answers is not None
     _, words = t.DESCRIBE.unpack_answer(answers[0])
     assert t.unpack_texts(words, 6)[2:4] == ["second", "was terminated"]
+
+
+def test_a_dead_task_whose_names_go_piecemeal_gets_no_more_of_them() -> None:
+    """Section 11: it is dead at once."""
+    machine = Machine()
+    dead = machine.begin_task("dead", TOKENS)
+    machine.kernel.slice = 2
+    me = number(machine.trap(dead, t.TASK_SELF.pack()).answers)
+    child = number(machine.trap(dead, t.TASK_CREATE.pack(me)).answers)
+    right, _ = [ports.mach_port_construct(machine.kernel, dead, c.MPO_INSERT_SEND_RIGHT, 0, 0) for _ in range(2)]
+    deposit = machine.trap(dead, t.DEPOSIT.pack(right, c.MACH_MSG_TYPE_COPY_SEND)).answers
+    assert deposit is not None
+    machine.trap(dead, t.TASK_TERMINATE.pack(me))
+    assert machine.kernel.unfinished
+    before = list(dead.space.entries)
+    for trap in (
+        t.TASK_CREATE.pack(me),
+        t.TICKET.pack(child),
+        t.DEPOSIT.pack(right, c.MACH_MSG_TYPE_COPY_SEND),
+        t.CLAIM.pack(words=t.DEPOSIT.unpack_answer(deposit[0])[1]),
+        t.TASK_SET_LIMITS.pack(child, words=Limits(names=2).words()),
+        t.TASK_GET_LIMITS.pack(me),
+        t.DESCRIBE.pack(right),
+    ):
+        answers = machine.trap(dead, trap).answers
+        assert answers is not None and t.number_of(answers[0]) == c.KERN_INVALID_TASK, t.number_of(trap)
+    with pytest.raises(Refusal):
+        tasks.copy_to(machine.kernel, dead, machine.bootstrap.port)
+    assert list(dead.space.entries) == before
+    invariants.check(machine.kernel, set(), Counter())
+
+
+def test_a_task_that_terminates_itself_makes_no_children_while_its_names_go(daemon: DaemonProcess) -> None:
+    with RawTask(daemon.path) as raw, raw.rings() as thread:
+        (me,) = raw.call(t.TASK_SELF)
+        for _ in range(2000):
+            raw.call(t.ALLOCATE, me, c.MACH_PORT_RIGHT_RECEIVE)
+        # All of it is there when the daemon hears of it.
+        for trap in (t.TASK_TERMINATE.pack(me), *[t.TASK_CREATE.pack(me)] * 20, t.ALLOW_TASK_FOR_PID.pack(1)):
+            assert not thread.ends.down.enqueue(trap) & ~layout.WAKE
+        thread.ring()
+        codes = [t.number_of(thread.answer()) for _ in range(22)]
+    assert codes == [0] + [c.KERN_INVALID_TASK] * 21
