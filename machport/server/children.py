@@ -18,6 +18,7 @@ from machport.kernel.kernel import Kernel
 from machport.kernel.refusal import Refusal
 from machport.kernel.rights import kind_of
 from machport.kernel.task import Task
+from machport.peer.liveness import number_in_proc
 from machport.server.dispatch import Answer
 from machport.server.obituaries import Obituaries
 from machport.server.snapshot import Restoring, Saving, State
@@ -58,6 +59,8 @@ class Children:
 
     Attributes:
         ended: called with each of them that ends unclaimed, when it has.
+        counts: called with a maker and 1 before a pidfd of its is kept, which it may refuse, and with -1 when that has
+            gone.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Children:
         made: Callable[[Task, Task], object] = lambda task, maker: None,
     ) -> None:
         self.ended: Callable[[Task], object] = lambda _: None
+        self.counts: Callable[[Task, int], object] = lambda maker, more: None
         self._kernel = kernel
         self._new_number = new_ticket
         self._obituaries = obituaries
@@ -193,8 +197,11 @@ class Children:
     def _watch_for(self, task: Task, child: Child, maker: Task, descriptors: Sequence[int]) -> Answer:
         if child.maker is not maker or len(descriptors) != 1 or child.pidfd is not None:
             raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "one pidfd must come with the maker's one call for a task")
+        _check_pidfd(descriptors[0])
+        self.counts(maker, 1)
         if not self._watch_process(task, child, descriptors[0]):
-            raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "the descriptor is not a pidfd")
+            self.counts(maker, -1)
+            raise Refusal(c.KERN_RESOURCE_SHORTAGE, "watch", "the daemon cannot watch another process")
         return Answer(t.WATCH.pack_answer(), keeps_descriptors=True)
 
     def _watch_process(self, task: Task, child: Child, pidfd: int) -> bool:
@@ -236,6 +243,7 @@ class Children:
             del self._made_by[child.maker]
         if child.pidfd is not None:
             self._unwatch(child.pidfd)
+            self.counts(child.maker, -1)
 
     def state(self, saving: Saving) -> State:
         """All children, for ``resume``."""
@@ -261,3 +269,11 @@ class Children:
                 self._tickets[ticket] = task
             if pidfd is not None and not self._watch_process(task, child, restoring.descriptor(pidfd)):
                 raise OSError("a child's process cannot be watched")
+
+
+def _check_pidfd(descriptor: int) -> None:
+    """A file of another kind would be kept for nothing, and be ready whenever its owner likes."""
+    try:
+        number_in_proc(descriptor)
+    except (ValueError, OSError):
+        raise Refusal(c.KERN_INVALID_ARGUMENT, "watch", "the descriptor is not a pidfd") from None

@@ -54,6 +54,7 @@ class OwnCalls:
         self._reports = reports
         self._traces = traces
         self._task_ports = task_ports
+        children.counts = self._count_descriptors
 
     def by_number(self) -> dict[int, OwnCall]:
         """Each by the number of its trap."""
@@ -100,6 +101,12 @@ class OwnCalls:
         answer = dispatch(self._kernel, task, payload, descriptors)
         account.descriptors += answer.keeps_descriptors
         return answer
+
+    def _count_descriptors(self, task: Task, more: int) -> None:
+        if more > 0:
+            self._limiter.check(task, "descriptors", more)
+        if (account := self._limiter.of(task)) is not None:
+            account.descriptors += more
 
     def _set_limits(self, channel: Channel, payload: bytes | memoryview, descriptors: list[int]) -> Answer:
         (name,), words = t.TASK_SET_LIMITS.unpack(payload)

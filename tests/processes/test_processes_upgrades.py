@@ -270,11 +270,15 @@ def test_children_whose_processes_die_on_their_way_end(daemon: Lineage, task: ma
     right.request_dead_name(notify)
     with Puppet() as puppet:
         pidfd = os.pidfd_open(puppet.pid)
+        before = task.usage().descriptors
         task.calls.watch(child, pidfd)
         os.close(pidfd)
+        watching = task.usage().descriptors
         daemon.upgrade()
+        assert before is not None and task.usage().descriptors == watching == before + 1
         puppet.kill()
         assert isinstance(notify.receive(PATIENCE), machport.DeadNameNotification)
+        assert task.usage().descriptors == before
     ended = right.describe().obituary
     assert ended is not None and "lost its process" in ended.reason
 

@@ -181,6 +181,34 @@ def test_files_are_limited(strict: DaemonProcess) -> None:
         task.fileport(0).close()
 
 
+def test_watched_processes_count_among_the_descriptors_until_nothing_waits_for_them(strict: DaemonProcess) -> None:
+    """For children and deposits, and nothing else than a process is watched."""
+    with machport.Task(label="few-files") as task, contextlib.ExitStack() as files:
+        pidfd = os.pidfd_open(os.getpid())
+        files.callback(os.close, pidfd)
+        reader, writer = os.pipe()
+        files.callback(os.close, reader)
+        files.callback(os.close, writer)
+        before = task.usage().descriptors
+        assert before is not None and before < 5
+        child, port = task.calls.task_create(task.name), task.allocate()
+        right = port.make_send()
+        with pytest.raises(machport.InvalidArgument, match="not a pidfd"):
+            task.calls.watch(child, reader)
+        assert task.usage().descriptors == before
+        task.calls.watch(child, pidfd)
+        assert task.usage().descriptors == before + 1
+        deposit = task.calls.deposit(right.name, c.MACH_MSG_TYPE_COPY_SEND)
+        make_files(task, 5 - before - 1, files)
+        with pytest.raises(machport.LimitReached, match="5 descriptors of the daemon, and has 5"):
+            task.calls.watch_deposit(deposit, pidfd)
+        task.calls.task_terminate(child)
+        task.calls.watch_deposit(deposit, pidfd)
+        assert task.usage().descriptors == 5
+        task.calls.claim(deposit)
+        assert task.usage().descriptors == 4
+
+
 def test_children_on_their_way_are_limited(strict: DaemonProcess) -> None:
     with machport.Task(label="few-children") as task:
         made = [task.calls.task_create(task.name) for _ in range(2)]
