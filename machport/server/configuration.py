@@ -39,6 +39,7 @@ class DaemonLimits(NamedTuple):
         memory: bytes of the daemon's own; beyond them the largest holders get no more.  0, the default, for half of
             what the system or a limit allows.
         services: names at the bootstrap service; with 0 nobody may have one.
+        services_per_process: of those, names that one process has taken; with 0 it may have none.
     """
 
     connections: int = 0
@@ -49,6 +50,7 @@ class DaemonLimits(NamedTuple):
     hello_seconds: int = 10
     memory: int = 0
     services: int = 65536
+    services_per_process: int = 4096
 
 
 #: With 0 of these nobody could come in.

@@ -107,7 +107,8 @@ class Daemon:
     ) -> None:
         if begun is None:
             kernel = Kernel()
-            begun = kernel, Bootstrap(kernel, settings.configuration.daemon.services)
+            limits = settings.configuration.daemon
+            begun = kernel, Bootstrap(kernel, limits.services, limits.services_per_process)
         self.kernel, self.bootstrap = begun
         self.kernel.slice = _AT_ONCE
         self.place = place
@@ -700,8 +701,9 @@ class Daemon:
     def _restored(cls, state: State, restoring: Restoring, settings: Settings, arguments: Sequence[str]) -> Self:
         listener = socket.socket(fileno=restoring.descriptor(state["listener"]))
         place = Place(Path(state["path"]), restoring.descriptor(state["lock"]))
-        services = settings.configuration.daemon.services
-        begun = restoring.kernel, Bootstrap.resumed(restoring.kernel, state["bootstrap"], restoring, services)
+        limits = settings.configuration.daemon
+        most = limits.services, limits.services_per_process
+        begun = restoring.kernel, Bootstrap.resumed(restoring.kernel, state["bootstrap"], restoring, *most)
         daemon = cls(listener, place, settings, arguments=arguments, begun=begun)
         daemon._resume(state, restoring)
         return daemon

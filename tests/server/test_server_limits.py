@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from actors import PATIENCE, Client, DaemonProcess, RawTask, connect
+from lineage import Lineage
 
 import machport
 from machport import Limits, testing
@@ -258,6 +259,27 @@ def test_services_are_limited(strict: DaemonProcess) -> None:
             held.enter_context(task.check_in(f"service {number}"))
         with pytest.raises(machport.LimitReached):
             task.check_in("one more")
+
+
+def test_no_process_takes_all_names_of_services(socket_path: Path) -> None:
+    """What it has taken counts until the service is gone, also with the daemon's successor."""
+    settings = socket_path.with_name("daemon.toml")
+    settings.write_text("[daemon]\nservices_per_process = 2\n")
+    with Lineage(socket_path, "--config", str(settings)) as daemon, machport.Task() as task:
+        first, second = task.check_in("first"), task.allocate()
+        right = second.make_send()
+        task.register("second", right)
+        for _ in range(2):
+            with pytest.raises(machport.LimitReached):
+                task.check_in("third")
+            with pytest.raises(machport.LimitReached):
+                task.register("third", right)
+            daemon.upgrade()
+        with Client(task, "of another"):
+            task.look_up("of another").close()
+        second.close()
+        task.check_in("third").close()
+        first.close()
 
 
 def test_connections_of_a_process_are_limited_and_told_so(strict: DaemonProcess) -> None:
