@@ -194,13 +194,23 @@ def _check(kernel: Kernel, known: set[Port], leaked: Counter[Port]) -> None:
         _check_port(kernel, port, quirks=bool(leaked[port]))
         if not leaked[port]:
             assert (len(port.requests) if port.requests is not None else 0) == census.requests[port]
+    lent: Counter[Space] = Counter()
+    ending = [what.task for _, what in kernel.unfinished if isinstance(what, Termination)]
+    for task in (*kernel.tasks, *ending):
+        if task.space.maker is not None:
+            lent[task.space.maker] += len(task.space.entries)
     for task in kernel.tasks:
+        assert task.space.lent == lent[task.space]
         _check_quota(census, task)
 
 
 def _check_quota(census: Census, task: Task) -> None:
     quota = task.space.quota
     assert quota is not None
+    if task.space.maker is not None:
+        assert quota is task.space.maker.quota
+        assert not task.waiters
+        return
     assert (quota.messages, quota.bytes) == (census.messages[quota], census.bytes[quota])
     waiting = [waiter.message for waiter in task.waiters if waiter.phase == phase.SEND]
     assert quota.sending == sum(message.weigh() for message in waiting if message is not None)

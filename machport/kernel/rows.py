@@ -19,7 +19,7 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
         " slice unfinished relieved possible exceeded",
     ),
     "Task": ("label number tokens port special registered space waiters", "", ""),
-    "Space": ("", "active limit quota entries names", "task by_port"),
+    "Space": ("", "active limit quota entries names", "task by_port maker lent"),
     "Quota": (
         "messages_max bytes_max sending_max waiters_max",
         "",

@@ -29,6 +29,8 @@ cdef class Space:
     cdef public bint active
     cdef public object task
     cdef public Py_ssize_t limit
+    cdef public Space maker
+    cdef public Py_ssize_t lent
     cdef public dict entries
     cdef public dict by_port
     cdef public NamePicker names

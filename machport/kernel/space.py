@@ -58,10 +58,11 @@ def new_entry(name: int, type: int, urefs: int, port: Port | None = None, pset: 
 class Space:
     """One task's rights.
 
-    ``limit`` is the number of entries it may have (P4); ``quota`` is for what waits in its ports' queues.
+    ``limit`` is the number of entries it may have (P4); ``quota`` is for what waits in its ports' queues.  ``maker`` is
+    the space with which it counts, of the task that made its own; ``lent`` are the entries of spaces that count here.
     """
 
-    __slots__ = ("active", "by_port", "entries", "limit", "names", "quota", "task")
+    __slots__ = ("active", "by_port", "entries", "lent", "limit", "maker", "names", "quota", "task")
 
     def __init__(self, task: Task | None, limit: int = DEFAULT_NAME_LIMIT, names: NamePicker | None = None) -> None:
         self.task = task
@@ -71,6 +72,8 @@ class Space:
         #: The entry that holds SEND or RECEIVE for a port: rights of these kinds coalesce (P11, P12).
         self.by_port: dict[Port, Entry] = {}
         self.quota: Quota | None = None
+        self.maker: Space | None = None
+        self.lent = 0
         self.names: NamePicker = GenerationNames() if names is None else names
 
     def lookup(self, name: int) -> Entry | None:
@@ -107,19 +110,23 @@ class Space:
         """An unused name.
 
         Raises:
-            Refusal: KERN_NO_SPACE, the space has ``limit`` entries (P4).
+            Refusal: KERN_NO_SPACE, the space, or that with which it counts, has ``limit`` entries (P4).
         """
         self.check_room()
         return self.names.pick(self.entries)
 
     def check_room(self) -> None:
-        if len(self.entries) >= self.limit:
+        if len(self.entries) + self.lent >= self.limit:
             if self.quota is not None:
-                self.quota.note("names", self.limit, len(self.entries))
+                self.quota.note("names", self.limit, len(self.entries) + self.lent)
             raise Refusal(c.KERN_NO_SPACE, "P4", f"the task has all {self.limit} names that it may have")
+        if self.maker is not None:
+            self.maker.check_room()
 
     def add(self, entry: Entry) -> None:
         self.entries[entry.name] = entry
+        if self.maker is not None:
+            self.maker.lent += 1
         if entry.type & c.MACH_PORT_TYPE_SEND_RECEIVE:
             assert entry.port is not None
             self.by_port[entry.port] = entry
@@ -129,6 +136,8 @@ class Space:
     def free(self, entry: Entry) -> None:
         """The name denotes nothing any more.  What that means for its rights is the caller's business."""
         del self.entries[entry.name]
+        if self.maker is not None:
+            self.maker.lent -= 1
         self.names.freed(entry.name)
         if entry.type & c.MACH_PORT_TYPE_SEND_RECEIVE:
             assert entry.port is not None

@@ -26,7 +26,7 @@ from machport.kernel.release import (
     take_requests,
 )
 from machport.kernel.rights import copyin, copyout, has_right_for, is_nameless
-from machport.kernel.space import FreshNames, NamePicker
+from machport.kernel.space import FreshNames, NamePicker, Space
 from machport.kernel.task import Task
 
 #: Steps that one end makes before another has its turn.
@@ -103,6 +103,7 @@ def end_termination(kernel: Kernel, task: Task) -> None:
     """
     destroy_port(kernel, task.port)
     task.port.kobject = None
+    count_alone(kernel, task)
     space = task.space
     space.entries.clear()
     space.by_port.clear()
@@ -110,6 +111,33 @@ def end_termination(kernel: Kernel, task: Task) -> None:
     space.task = None
     if space.quota is not None:
         space.quota.holder = None
+
+
+def count_with(task: Task, maker: Task) -> None:
+    """Names of a task without a process, and what waits in its ports' queues, count with its maker from now on.
+
+    Nothing is said against what the maker has too much of by that.
+    """
+    space = task.space
+    space.maker, space.quota = maker.space, maker.space.quota
+    maker.space.lent += len(space.entries)
+    _charge_ports(space)
+
+
+def count_alone(kernel: Kernel, task: Task) -> None:
+    """The task has a quota of its own, without limits, if it counted with its maker."""
+    space = task.space
+    if space.maker is not None:
+        space.maker.lent -= len(space.entries)
+        space.maker, space.quota = None, Quota(task, kernel.relieved, kernel.exceeded)
+        _charge_ports(space)
+
+
+def _charge_ports(space: Space) -> None:
+    for entry in space.entries.values():
+        if entry.type & c.MACH_PORT_TYPE_RECEIVE:
+            assert entry.port is not None
+            entry.port.charge_to(space.quota)
 
 
 def destroy_name(kernel: Kernel, task: Task, name: int) -> None:

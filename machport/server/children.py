@@ -1,8 +1,8 @@
 """What is on its way to a process and nobody's yet: tasks that were made for one, and single rights.
 
 A child ends with the task that made it, or with the process that was to claim it.  A process claims it by its ticket,
-once; from then on it is a client's task like any other.  A right that was deposited is in the space of such a task,
-from which its ticket takes it to whichever task claims it.
+once; from then on it is a client's task like any other.  Until then what it has counts with its maker.  A right that
+was deposited is in the space of such a task, from which its ticket takes it to whichever task claims it.
 """
 
 from __future__ import annotations
@@ -177,6 +177,7 @@ class Children:
         child = self._children[task] = Child(maker)
         self._made_by.setdefault(maker, {})[task] = None
         self._made(task, maker)
+        tasks.count_with(task, maker)
         return child
 
     def _new_ticket(self, task: Task, child: Child) -> list[int]:
@@ -236,6 +237,7 @@ class Children:
         child = self._children.pop(task, None)
         if child is None:
             return
+        tasks.count_alone(self._kernel, task)
         self._tickets.pop(child.ticket, None)
         siblings = self._made_by[child.maker]
         siblings.pop(task, None)

@@ -63,19 +63,23 @@ class Account:
     def limit_to(self, limits: Limits) -> None:
         """These are its limits from now on; what it has beyond them it keeps."""
         self.limits = limits
-        quota = quota_of(self.task)
         self.task.space.limit = _number(limits.names)
+        if self.task.space.maker is not None:
+            # Until a process joins, and is told these limits once more, the rest of them is its maker's.
+            return
+        quota = quota_of(self.task)
         quota.sending_max = _number(limits.sending)
         quota.waiters_max = _number(limits.waiters)
         quota.limit_to(_number(limits.messages), _number(limits.bytes))
 
     def usage(self) -> Limits:
-        quota = quota_of(self.task)
+        quota, space = quota_of(self.task), self.task.space
+        counts = space.maker is None
         return Limits(
-            names=len(self.task.space.entries),
-            messages=quota.messages,
-            bytes=quota.bytes,
-            sending=quota.sending,
+            names=len(space.entries) + space.lent,
+            messages=quota.messages if counts else 0,
+            bytes=quota.bytes if counts else 0,
+            sending=quota.sending if counts else 0,
             waiters=len(self.task.waiters),
             threads=self.threads,
             memory=self.memory,

@@ -211,6 +211,8 @@ class Machine:
         """The child task that ``maker`` made and has under ``name``: it is no child any more."""
         task = tasks.resolve_task(maker, name)
         self._children.forget(task)
+        if (account := self._limiter.of(task)) is not None:
+            account.limit_to(account.limits)
         task.label, task.tokens = label, tokens
         self._enter(task, Event("child", len(self.members), says=(label, tokens, self._numbers[maker], name)))
         return task

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from actors import DaemonProcess, RawTask
+from actors import DaemonProcess, RawTask, connect
+from lineage import Lineage
 
+import machport
 from machport.abi import constants as c
+from machport.abi import message as words
 from machport.abi import traps as t
 from machport.abi.limits import Limits
+from machport.carrier import packet
+from machport.carrier.hello import Hello
 from machport.kernel import invariants, ports, requests, tasks
+from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
+from machport.kernel.task import Task
 from machport.ring import layout
+from machport.server.configuration import DEFAULTS, Configuration
 from machport.testing.machine import PID, Machine
 
 TOKENS = tuple(range(PID + 3))
+RECEIVE, MAKE_SEND = c.MACH_PORT_RIGHT_RECEIVE, c.MACH_MSG_TYPE_MAKE_SEND
 
 
 def number(answers: list[bytes] | None) -> int:
@@ -106,3 +116,72 @@ def test_a_task_that_terminates_itself_makes_no_children_while_its_names_go(daem
         thread.ring()
         codes = [t.number_of(thread.answer()) for _ in range(22)]
     assert codes == [0] + [c.KERN_INVALID_TASK] * 21
+
+
+def usage(machine: Machine, task: Task, name: int) -> Limits:
+    answers = machine.trap(task, t.TASK_GET_LIMITS.pack(name)).answers
+    assert answers is not None
+    return Limits.of_words(t.TASK_GET_LIMITS.unpack_answer(answers[0])[1][18:])
+
+
+def test_what_a_child_has_counts_with_its_maker_until_a_process_joins() -> None:
+    """Nothing is hidden from a limit in children that are never started."""
+    machine = Machine(configuration=Configuration(DEFAULTS._replace(names=12, messages=3)))
+    kernel, known = machine.kernel, set[Port]()
+    maker = machine.begin_task("maker", TOKENS)
+    me = number(machine.trap(maker, t.TASK_SELF.pack()).answers)
+    names = [number(machine.trap(maker, t.TASK_CREATE.pack(me)).answers) for _ in range(2)]
+
+    def code(*traps: bytes) -> int:
+        for trap in traps:
+            answers = machine.trap(maker, trap).answers
+            assert answers is not None
+            found = t.number_of(answers[0])
+        invariants.check(kernel, known, Counter())
+        return found
+
+    ports_of = [number(machine.trap(maker, t.ALLOCATE.pack(child, RECEIVE)).answers) for child in names]
+    sends = []
+    for child, port in zip(names, ports_of, strict=True):
+        sends.append(number(machine.trap(maker, t.EXTRACT_RIGHT.pack(child, port, MAKE_SEND)).answers))
+    buffers = [words.pack(words.bits(c.MACH_MSG_TYPE_COPY_SEND), right) for right in sends]
+    send = [t.MsgTrap(c.MACH_SEND_MSG | c.MACH_SEND_TIMEOUT, buffer, (), 0, 0).pack() for buffer in buffers]
+    send = [trap if isinstance(trap, bytes) else b"".join(trap) for trap in send]
+    assert code(send[0], send[1], send[0]) == 0
+    assert code(send[1]) == c.MACH_SEND_TIMED_OUT
+    found = usage(machine, maker, me)
+    # Its own port, those of its children and of theirs, and what the children have.
+    assert (found.names, found.messages) == (5 + 2, 3)
+    assert usage(machine, maker, names[0])[:3] == (1, 0, 0)
+    assert code(*[t.ALLOCATE.pack(names[0], RECEIVE)] * 5) == 0
+    assert code(t.ALLOCATE.pack(names[1], RECEIVE)) == c.KERN_NO_SPACE
+    assert code(t.ALLOCATE.pack(me, RECEIVE)) == c.KERN_NO_SPACE
+    assert code(t.MOD_REFS.pack(names[0], ports_of[0], c.MACH_PORT_RIGHT_RECEIVE, -1)) == 0
+    assert usage(machine, maker, me)[:2] == (12 - 1, 1)
+    # One is claimed, and has limits of its own; the other ends.
+    claimed = machine.claim(maker, names[1], "child", TOKENS)
+    assert usage(machine, maker, me)[:2] == (10, 0)
+    assert code(send[1], send[1]) == 0
+    assert code(send[1]) == c.MACH_SEND_TIMED_OUT
+    assert (len(claimed.space.entries), claimed.space.limit) == (1, 12)
+    assert code(t.TASK_TERMINATE.pack(names[0])) == 0
+    assert usage(machine, maker, me)[:2] == (5, 0)
+
+
+def test_what_a_child_has_counts_with_its_maker_with_the_daemons_successor_as_well(socket_path: Path) -> None:
+    with Lineage(socket_path) as daemon, machport.Task() as task:
+        child = task.calls.task_create(task.name)
+        own = task.usage().names
+        assert own is not None
+        port = task.calls.mach_port_allocate(child, RECEIVE)
+        right, _ = task.calls.mach_port_extract_right(child, port, MAKE_SEND)
+        sender = machport.SendRight(task, right)
+        sender.send(b"waits")
+        for _ in range(2):
+            daemon.upgrade()
+            assert task.usage()[:2] == (own + 2, 1)
+        with connect(socket_path) as joins:
+            packet.send(joins, Hello("child", task.calls.ticket(child)).pack())
+            assert RawTask.read(joins)[:4] == bytes(4)
+            assert task.usage()[:2] == (own + 1, 0)
+        sender.close()
