@@ -11,7 +11,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +26,9 @@ _NAME: Final = 480
 _MESSAGE: Final = 400
 #: A holder with less than this part of all that is held is never to blame.
 _SHARE: Final = 8
-#: Bytes that anybody may hold.
+#: Bytes that anybody may hold; and if nobody holds such a part.
 _SMALL: Final = 4 << 20
+_LEAST: Final = 64 << 10
 
 
 class Shortage:
@@ -51,6 +52,8 @@ class Shortage:
         self._clock = clock
         self._next = 0.0
         self._held: list[Account] = []
+        #: Bytes of the daemon when it last held anybody.
+        self._size = 0
         with contextlib.suppress(OSError):
             self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -66,44 +69,68 @@ class Shortage:
         self._next = now + _PAUSE
         virtual, resident = self._sizes()
         if resident >= self._resident_max or virtual >= self._virtual_max:
-            self._hold()
+            self._hold(virtual + resident)
         elif self._held and resident < self._resident_max * 0.9 and virtual < self._virtual_max * 0.95:
             self.release()
 
     def release(self) -> None:
         """Everybody has the limits of the settings again."""
         held, self._held = self._held, []
+        self._size = 0
         for account in held:
             if account.task.active:
                 account.limit_to(account.limits)
 
-    def _hold(self) -> None:
-        sizes = [(size_of(account), account) for account in self._accounts() if account not in self._held]
+    def _hold(self, present: int) -> None:
+        """Nothing more for those with a large part; or for the largest that have one together.
+
+        Of the latter there are more whenever the daemon has grown nevertheless: it grows no smaller at once.
+        """
+        held = set(self._held)
+        sizes = [(size_of(account), account) for account in self._accounts() if account not in held]
         total = sum(size for size, _ in sizes)
-        for size, account in sizes:
-            if size > _SMALL and size * _SHARE > total:
-                _log.warning(
-                    "memory is short: task %s of process %d has about %d MiB of the daemon's and gets no more",
-                    account.task.label,
-                    account.pid,
-                    size >> 20,
-                    extra=event("memory_short", task=account.task.number, label=account.task.label, pid=account.pid),
-                )
-                self._held.append(account)
-                account.task.space.limit = len(account.task.space.entries)
-                quota = quota_of(account.task)
-                quota.sending_max = quota.sending
-                quota.limit_to(quota.messages, quota.bytes)
+        largest = [(size, account) for size, account in sizes if size > _SMALL and size * _SHARE > total]
+        if not largest and (not held or present > self._size + _SMALL):
+            largest = list(_largest(sizes, total))
+        if largest:
+            self._size = present
+        for size, account in largest:
+            _log.warning(
+                "memory is short: task %s of process %d has about %d MiB of the daemon's and gets no more",
+                account.task.label,
+                account.pid,
+                size >> 20,
+                extra=event("memory_short", task=account.task.number, label=account.task.label, pid=account.pid),
+            )
+            self._held.append(account)
+            account.task.space.limit = len(account.task.space.entries) + account.task.space.lent
+            quota = quota_of(account.task)
+            quota.sending_max = quota.sending
+            quota.limit_to(quota.messages, quota.bytes)
 
     def _sizes(self) -> tuple[int, int]:
         pages = os.pread(self._statm, 64, 0).split()
         return int(pages[0]) * resource.getpagesize(), int(pages[1]) * resource.getpagesize()
 
 
+def _largest(sizes: list[tuple[int, Account]], total: int) -> Iterator[tuple[int, Account]]:
+    """The largest of those that hold something, until together they have a large part."""
+    part = 0
+    for size, account in sorted(sizes, key=lambda pair: -pair[0]):
+        if size <= _LEAST or part * _SHARE > total:
+            return
+        part += size
+        yield size, account
+
+
 def size_of(account: Account) -> int:
-    """Bytes of the daemon that a task's rights and messages take about."""
+    """Bytes of the daemon that a task's rights and messages take about; those of its waiting children are its own."""
+    space = account.task.space
+    if space.maker is not None:
+        return 0
     quota = quota_of(account.task)
-    return len(account.task.space.entries) * _NAME + quota.messages * _MESSAGE + quota.bytes + quota.sending
+    names = len(space.entries) + space.lent
+    return names * _NAME + quota.messages * _MESSAGE + quota.bytes + quota.sending
 
 
 def _resident_limit() -> int:
