@@ -31,13 +31,37 @@ _WHOSE_ALL: Final = {"setpriority": (1, 2), "ioprio_set": (2, 3)}
 _SIGNALS: Final = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 #: Every flag of ``clone`` that makes a namespace.
 _NAMESPACES: Final = 0x7E020000
-#: Requests that write into the input of a terminal, or paste into it.
-_TERMINAL: Final = (0x5412, 0x541C)
-#: Requests and commands that let the system send signals to whomever one likes.
-_OWNERS_BY_IOCTL: Final = (0x8901, 0x8902)
-_OWNERS_BY_FCNTL: Final = (8, 15)
-#: Requests that set attributes of a file which is open only to be read, or seal it; commands that hold up who opens it.
-_ATTRIBUTES: Final = (0x40086602, 0x401C5820, 0x40806685)
+#: Requests of ``ioctl`` that pass.  Some of the others change a file which may only be read, write into the input of a
+#: terminal, or have the system signal whomever one likes.  File systems and drivers have their own, so a list of those
+#: to refuse is never complete.
+_REQUESTS: Final = (
+    0x5401,  # TCGETS, and what sets the same: TCSETS, TCSETSW, TCSETSF
+    0x5402,
+    0x5403,
+    0x5404,
+    0x802C542A,  # TCGETS2, and what sets the same
+    0x402C542B,
+    0x402C542C,
+    0x402C542D,
+    0x5409,  # TCSBRK
+    0x540A,  # TCXONC
+    0x540B,  # TCFLSH
+    0x540F,  # TIOCGPGRP
+    0x5411,  # TIOCOUTQ
+    0x5413,  # TIOCGWINSZ
+    0x5429,  # TIOCGSID
+    0x541B,  # FIONREAD
+    0x5421,  # FIONBIO
+    0x5450,  # FIONCLEX
+    0x5451,  # FIOCLEX
+    0x40049409,  # FICLONE, with which files are copied: writes only what is open to be written
+    0xC040FF0B,  # PIDFD_GET_INFO, as ``machport.peer.death`` asks
+)
+#: And of sockets: SIOCGIFNAME, SIOCGIFINDEX.
+_REQUESTS_OF_NETWORK: Final = (0x8910, 0x8933)
+#: Commands that let the system send signals to whomever one likes.
+_OWNERS: Final = (8, 15)
+#: Commands that hold up who opens a file.
 _LEASES: Final = (1024, 1026)
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _STREAM, _SEQPACKET = 1, 5
@@ -116,7 +140,8 @@ def filter_for(
     rule("clone", ALLOW, Clause(0, _NAMESPACES, _NOT_PERMITTED, any_bit=True))
     # Its flags are where no filter sees them; whoever is told that it is not there uses the other one.
     rule("clone3", refuse(errno.ENOSYS))
-    requests = (*_TERMINAL, *_OWNERS_BY_IOCTL, *_ATTRIBUTES)
-    rule("ioctl", ALLOW, *[Clause(1, request, _NOT_PERMITTED) for request in requests])
-    rule("fcntl", ALLOW, *[Clause(1, command, _NOT_PERMITTED) for command in (*_OWNERS_BY_FCNTL, *_LEASES)])
+    # Not ENOTTY, which says that a file is of another kind: nobody shall take a refusal for that.
+    requests = (*_REQUESTS, *_REQUESTS_OF_NETWORK) if network else _REQUESTS
+    rule("ioctl", _NOT_PERMITTED, *[Clause(1, request, ALLOW) for request in requests])
+    rule("fcntl", ALLOW, *[Clause(1, command, _NOT_PERMITTED) for command in (*_OWNERS, *_LEASES)])
     return assemble(machine.audit, machine.foreign_bit, LAST, rules)

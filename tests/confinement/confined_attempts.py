@@ -33,6 +33,15 @@ def system(call: str, *arguments: int) -> int:
     return result
 
 
+def request(path: str, number: int) -> int:
+    """An ioctl with any number, of a file that is open to be read."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(path) as file:
+        if libc.ioctl(file.fileno(), ctypes.c_ulong(number), ctypes.create_string_buffer(128)) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return 0
+
+
 def outcome(attempt: str) -> str:
     try:
         return f"done: {eval(attempt)!r}"

@@ -21,6 +21,7 @@ import machport
 from machport import Confinement, aio
 from machport.confinement import Available, available, bpf, programs, syscalls
 from machport.face.child import Program
+from machport.peer import death
 
 pytestmark = pytest.mark.skipif(
     bool(available().missing), reason=f"this system has no {' and no '.join(available().missing)}"
@@ -343,6 +344,69 @@ except Exception as error: print(type(error).__name__, error); sys.exit()
 """
     done = subprocess.run([sys.executable, "-c", prelude], capture_output=True, text=True, timeout=PATIENCE, check=True)
     return done.stdout.strip()
+
+
+def test_a_confined_child_changes_no_attribute_of_a_file_that_it_may_only_read(
+    task: machport.Task, tmp_path: Path
+) -> None:
+    """Promise 2: nor its times, by requests that every file system has of its own."""
+    file = tmp_path / "file"
+    file.write_text("text")
+    before = file.stat()
+    requests = {
+        "FS_IOC_SETFLAGS": 0x40086602,
+        "FS_IOC_SETVERSION": 0x40087602,
+        "FS_IOC_FSSETXATTR": 0x401C5820,
+        "EXT4_IOC_SETVERSION_OLD": 0x40086604,
+        "EXT4_IOC_GROUP_EXTEND": 0x40086607,
+        "FS_IOC_ENABLE_VERITY": 0x40806685,
+        "with more above its 32 bits": 0x140087602,
+        "none that is known": 0x12345678,
+    }
+    attempts = {name: f"request({str(file)!r}, {request})" for name, request in requests.items()}
+    assert outcomes(task, attempts, Confinement(read=[file])) == dict.fromkeys(requests, DENIED)
+    assert file.stat().st_ctime_ns == before.st_ctime_ns
+
+
+def test_a_confined_child_asks_terminals_sockets_and_processes_what_python_asks() -> None:
+    before = f"""
+import fcntl, socket, tempfile, termios, tty
+controller, terminal = os.openpty()
+pipe, pair = os.pipe(), socket.socketpair()
+source, copy = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+GET_INFO = {death._GET_INFO}
+"""
+    done = [
+        "os.isatty(terminal) or 1 / 0",
+        "[termios.tcsetattr(terminal, when, termios.tcgetattr(terminal)) for when in (0, 1, 2)]",
+        "[fcntl.ioctl(terminal, how, bytearray(fcntl.ioctl(terminal, 0x802C542A, bytes(44))))"
+        " for how in (0x402C542B, 0x402C542C, 0x402C542D)]",
+        "termios.tcflush(terminal, termios.TCIFLUSH)",
+        "termios.tcflow(terminal, termios.TCOON)",
+        "termios.tcdrain(terminal)",
+        "os.get_terminal_size(terminal)",
+        "fcntl.ioctl(pipe[0], termios.FIONREAD, bytes(4))",
+        "fcntl.ioctl(pair[0], termios.TIOCOUTQ, bytes(4))",
+        "pair[0].setblocking(False)",
+        "os.set_inheritable(pipe[0], True)",
+        "os.set_inheritable(pipe[0], False)",
+    ]
+    # Not all systems, file systems and terminals know these.
+    asked = [
+        "os.tcgetpgrp(terminal)",
+        "fcntl.ioctl(terminal, 0x5429, bytes(4))",
+        "fcntl.ioctl(copy, 0x40049409, source.fileno())",
+        "fcntl.ioctl(os.pidfd_open(os.getpid()), GET_INFO, bytes(64))",
+    ]
+    source = "\n".join(f"print(tried(lambda: ({attempt}) and None))" for attempt in [*done, *asked])
+    told = applied(available(), source, before=before).split("\n")
+    assert dict(zip(done, told, strict=False)) == dict.fromkeys(done, "done")
+    assert len(told) == len(done) + len(asked) and DENIED not in told
+
+
+def test_a_confined_child_asks_for_interfaces_if_it_has_the_network(task: machport.Task) -> None:
+    names = {"names": "socket.if_indextoname(socket.if_nametoindex('lo'))"}
+    assert outcomes(task, names, Confinement(network=True)) == {"names": "done: 'lo'"}
 
 
 def test_without_the_signals_of_landlock_the_filter_holds_them_back() -> None:
