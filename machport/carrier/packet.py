@@ -11,7 +11,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from machport.abi.errors import LimitReached, ProtocolError
@@ -32,9 +32,8 @@ _HEAD: Final = struct.Struct("<II")
 _LONG: Final = 1
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _CREDENTIALS: Final = struct.Struct("=iII")
-_CONTROL_SIZE: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize) + socket.CMSG_SPACE(
-    _CREDENTIALS.size
-)
+#: Room for as many descriptors as the system lets through: those without room it closes itself, and waits for them.
+_CONTROL_SIZE: Final = socket.CMSG_SPACE(253 * array.array("i").itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size)
 _SIZE_MAX: Final = _HEAD.size + INLINE_MAX + 1
 # As plain numbers: flags would be put together by functions of Python, before and after which handlers of signals run.
 _SOCKET: Final = int(socket.SOL_SOCKET)
@@ -46,6 +45,8 @@ _QUIET: Final = int(socket.MSG_NOSIGNAL)
 _AT_ONCE: Final = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 #: Closes a socket without a function of Python, in which an interrupt could be raised: finalizers would swallow it.
 close = socket.SocketType.close
+
+Closing = Callable[[Sequence[int]], object]
 
 
 def send(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -> None:
@@ -89,11 +90,22 @@ def _send(sock: socket.socket, data: Sequence[bytes | memoryview], descriptors: 
     sock.sendmsg(data, ancillary, _QUIET)
 
 
-def receive(sock: socket.socket) -> tuple[bytes | memoryview, list[int]] | None:
+def close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        try:  # noqa: SIM105
+            os.close(descriptor)
+        except OSError:
+            pass
+
+
+def receive(sock: socket.socket, discard: Closing = close_all) -> tuple[bytes | memoryview, list[int]] | None:
     """The next packet's payload and descriptors, which the caller owns; None at the end of the connection.
 
     A payload is empty for a wake-up (``ring.waking``).  A long one is a view of its memory, which nobody can write to
     any more.
+
+    Args:
+        discard: closes the descriptors of what is not a packet of ours.
 
     Raises:
         ProtocolError: not a packet of ours; every descriptor that came with it is closed.
@@ -101,28 +113,30 @@ def receive(sock: socket.socket) -> tuple[bytes | memoryview, list[int]] | None:
         OSError: the connection is broken.
     """
     data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE, _CLOEXEC)
-    return _unpack(data, ancillary, flags)
+    return _unpack(data, ancillary, flags, discard)
 
 
-def receive_with_sender(sock: socket.socket) -> tuple[bytes | memoryview, list[int], tuple[int, int]] | None:
+def receive_with_sender(
+    sock: socket.socket, discard: Closing = close_all
+) -> tuple[bytes | memoryview, list[int], tuple[int, int]] | None:
     """The same with the process and the user that sent it, by a socket that has SO_PASSCRED.
 
     Raises: as ``receive``; ProtocolError also if the system does not tell who sent it.
     """
     data, ancillary, flags, _ = sock.recvmsg(_SIZE_MAX, _CONTROL_SIZE, _CLOEXEC)
-    received = _unpack(data, ancillary, flags)
+    received = _unpack(data, ancillary, flags, discard)
     if received is None:
         return None
     for level, kind, content in ancillary:
         if (level, kind) == (_SOCKET, _SENDER):
             pid, user, _ = _CREDENTIALS.unpack(content)
             return *received, (pid, user)
-    close_all(received[1])
+    discard(received[1])
     raise ProtocolError("a packet of nobody")
 
 
 def _unpack(
-    data: bytes, ancillary: Sequence[tuple[int, int, bytes]], flags: int
+    data: bytes, ancillary: Sequence[tuple[int, int, bytes]], flags: int, discard: Closing
 ) -> tuple[bytes | memoryview, list[int]] | None:
     payload: bytes | memoryview
     descriptors = [
@@ -145,17 +159,9 @@ def _unpack(
         else:
             raise ProtocolError(f"a packet of {len(data)} bytes that claims kind {kind} and {length} bytes")
     except BaseException:
-        close_all(descriptors)
+        discard(descriptors)
         raise
     return payload, descriptors
-
-
-def close_all(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        try:  # noqa: SIM105
-            os.close(descriptor)
-        except OSError:
-            pass
 
 
 def _sealed(parts: Sequence[bytes | memoryview]) -> int:

@@ -154,7 +154,10 @@ class Channel:
             ProtocolError: not a packet of ours.
         """
         try:
-            received = packet.receive(self.sock) if self.peer is None else self._receive_of_peer(self.peer)
+            if self.peer is None:
+                received = packet.receive(self.sock, self.closer.close)
+            else:
+                received = self._receive_of_peer(self.peer)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -166,7 +169,7 @@ class Channel:
         return received
 
     def _receive_of_peer(self, peer: Peer) -> tuple[bytes | memoryview, list[int]] | None:
-        received = packet.receive_with_sender(self.sock)
+        received = packet.receive_with_sender(self.sock, self.closer.close)
         if received is None:
             return None
         payload, descriptors, (pid, user) = received
@@ -377,7 +380,9 @@ class Channel:
         # A deadline that is not needed any more may know the channel until its time comes.
         self.delivered.clear()
         self.task = None
-        self.sock.close()
+        # With it go files that came by it and were not read, which may take their time.
+        self.shut()
+        self.closer.close([self.sock.detach()])
 
 
 class Client:

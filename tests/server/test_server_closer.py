@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import select
+import signal
 import socket
 import struct
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from actors import PATIENCE, DaemonProcess
+from actors import PATIENCE, DaemonProcess, RawTask
 from lineage import Lineage
 
 import machport
@@ -196,6 +197,29 @@ def test_lingering_sockets_of_one_client_hold_up_no_other_however_many(
         check_pipes_end(task)
         daemon.process.terminate()
         assert daemon.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("how", ["in a packet of nobody's", "too many in a packet", "in a packet that is not read"])
+def test_sockets_that_linger_do_not_stall_the_loop_when_a_connection_is_cut_off(
+    daemon: DaemonProcess, task: machport.Task, how: str
+) -> None:
+    """Promise 5: they are closed aside whatever way they came, also by the system."""
+    with contextlib.ExitStack() as peers, RawTask(daemon.path) as raw, raw.thread() as thread:
+        senders = [peers.enter_context(lingering(peers))]
+        if how == "too many in a packet":
+            senders += [peers.enter_context(socket.socket()) for _ in range(20)]
+            senders.reverse()
+        daemon.process.send_signal(signal.SIGSTOP)
+        if how == "in a packet that is not read":
+            thread.send(b"rubbish that is read before")
+        socket.send_fds(thread, [b"rubbish" * 10], [sender.fileno() for sender in senders])
+        for sender in senders:
+            sender.close()
+        daemon.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(ConnectionResetError):
+            assert not thread.recv(1)
+        task.allocate().close()
+        machport.Task(label="another").close()
 
 
 def test_a_daemon_is_replaced_while_sockets_linger(socket_path: Path) -> None:
