@@ -6,6 +6,7 @@ connection itself carries only hello and new channels; its end is the end of the
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -119,6 +120,11 @@ class Control:
 
     def close(self) -> None:
         packet.close(self._sock)
+
+    def stay_open(self) -> None:
+        """Whatever closes it, it is open until the process ends; sockets are closed before that, in any order."""
+        with contextlib.suppress(OSError):
+            os.dup(self._sock.fileno())
 
     def __del__(self) -> None:
         # The end of the interpreter is not that of the task: it ends with the process, and so does what it held.
@@ -328,6 +334,11 @@ class Connection:
             channel.end()
         self._control.close()
 
+    def _outlive_interpreter(self) -> None:
+        """The task ends with its process and not with the interpreter, so that it is known how that ended."""
+        if not self._closed and self._pid == os.getpid():
+            self._control.stay_open()
+
     def _forked(self) -> None:
         """In a forked child: let go of the parent's sockets, whose rights stay with the parent."""
         for channel in self._all_channels:
@@ -395,4 +406,10 @@ def _after_fork() -> None:
         connection._forked()
 
 
+def _at_exit() -> None:
+    for connection in list(_connections):
+        connection._outlive_interpreter()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

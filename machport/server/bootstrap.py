@@ -98,8 +98,9 @@ class Bootstrap:
                 message = layout.parse(result.buffer[:size])
                 # Only the kernel has send-once rights to this port: what comes by one is a notification (N62).
                 if message.local_disposition != c.MACH_MSG_TYPE_PORT_SEND_ONCE:
-                    assert result.received is not None
-                    sender = result.received.tokens[_PID], result.received.tokens[_VERSION]
+                    # Of what was too large only the header has come.
+                    tokens = None if result.received is None else result.received.tokens
+                    sender = (0, 0) if tokens is None else (tokens[_PID], tokens[_VERSION])
                     self._answer(message, layout.body_rights(message, result.memory), sender)
                 elif message.id == c.MACH_NOTIFY_DEAD_NAME:
                     self._forget(int.from_bytes(message.inline[8:12], "little"))

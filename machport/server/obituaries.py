@@ -93,19 +93,17 @@ class Obituaries:
         """A task ends, or has ended; what is known of it already stays.
 
         Args:
-            reason: what ended it; "" if that was the end of its process, and ``LET_GO`` if that may be about to end.
+            reason: what ended it; "" if that was the end of its process.
             pidfd: the process, which is taken over; -1 for none.
         """
         number = task.number
         if number in self._records:
             _close(pidfd)
             return
-        if reason == LET_GO:
-            self._lives_on(pid)
         obituary = Obituary(task.label, pid, self._clock(), reason=reason)
         self.last += 1
         self._records[number] = Record(self.last, number, obituary, executable, began)
-        if reason not in ("", LET_GO) or pidfd < 0 or obituary.learn(wait_status(pidfd)):
+        if reason or pidfd < 0 or obituary.learn(wait_status(pidfd)):
             self.causes[cause_of(obituary)] += 1
             _close(pidfd)
         else:
@@ -122,13 +120,6 @@ class Obituaries:
         record = self._records.get(number)
         if record is not None:
             record.losses = losses
-
-    def _lives_on(self, pid: int) -> None:
-        """A process that let go of a connection before did not do so because it ended."""
-        for number in list(self._unsolved):
-            obituary = self._records[number].obituary
-            if obituary.pid == pid and obituary.reason == LET_GO:
-                self._let_go(number)
 
     def _wait_for(self, number: int, pidfd: int) -> None:
         """Ask the system again when the process was collected, if that can be watched."""

@@ -150,9 +150,6 @@ def test_a_message_whose_answer_could_not_be_written_is_unread() -> None:
 
 # With a daemon
 
-#: Descriptors by which the daemon learns how a process ends that has let connections go, however many.
-HOW_IT_ENDS = 1
-
 
 def test_each_thread_costs_the_daemon_two_descriptors_until_it_ends(daemon: DaemonProcess) -> None:
     """Its socket and the memory of its rings, however often those were replaced."""
@@ -185,7 +182,7 @@ def test_a_thread_that_is_asked_for_by_somebody_who_leaves_at_once_costs_nothing
             with RawTask(daemon.path) as raw:
                 for _ in range(5):
                     packet.send(raw.control, t.THREAD.pack())
-        wait_for(daemon, other, before + HOW_IT_ENDS)
+        wait_for(daemon, other, before)
 
 
 def test_a_lifeline_costs_one_descriptor_until_its_task_ends(daemon: DaemonProcess) -> None:
@@ -198,7 +195,7 @@ def test_a_lifeline_costs_one_descriptor_until_its_task_ends(daemon: DaemonProce
                 assert t.number_of(raw.trap(t.LIFELINE.pack(offset), [memory])) == 0
                 assert t.number_of(raw.trap(t.LIFELINE.pack(offset), [memory])) != 0
         os.close(memory)
-        wait_for(daemon, other, before + HOW_IT_ENDS)
+        wait_for(daemon, other, before)
 
 
 def wait_for(daemon: DaemonProcess, raw: RawTask, descriptors: int) -> None:
