@@ -17,7 +17,7 @@ from machport.kernel import messages, ports, requests, tasks
 from machport.kernel.kernel import Kernel
 from machport.kernel.port import Port
 from machport.kernel.refusal import Refusal
-from machport.kernel.waiter import Waiter
+from machport.kernel.waiter import Result, Waiter
 from machport.server.snapshot import Restoring, Saving, State
 
 _RECEIVE: Final = c.MACH_RCV_MSG
@@ -93,18 +93,24 @@ class Bootstrap:
         """Answer every message that has come, and wait for the next."""
         while self.waiter.result is not None:
             result = self.waiter.result
-            if result.buffer is not None:
-                size = layout.HEADER.unpack_from(result.buffer)[1]
-                message = layout.parse(result.buffer[:size])
-                # Only the kernel has send-once rights to this port: what comes by one is a notification (N62).
-                if message.local_disposition != c.MACH_MSG_TYPE_PORT_SEND_ONCE:
-                    # Of what was too large only the header has come.
-                    tokens = None if result.received is None else result.received.tokens
-                    sender = (0, 0) if tokens is None else (tokens[_PID], tokens[_VERSION])
-                    self._answer(message, layout.body_rights(message, result.memory), sender)
-                elif message.id == c.MACH_NOTIFY_DEAD_NAME:
-                    self._forget(int.from_bytes(message.inline[8:12], "little"))
-            self.waiter = self._receive()
+            try:
+                self._take(result)
+            finally:
+                # A fault of ours costs one request, and not the service.
+                self.waiter = self._receive()
+
+    def _take(self, result: Result) -> None:
+        if result.buffer is not None:
+            size = layout.HEADER.unpack_from(result.buffer)[1]
+            message = layout.parse(result.buffer[:size])
+            # Only the kernel has send-once rights to this port: what comes by one is a notification (N62).
+            if message.local_disposition != c.MACH_MSG_TYPE_PORT_SEND_ONCE:
+                # Of what was too large only the header has come.
+                tokens = None if result.received is None else result.received.tokens
+                sender = (0, 0) if tokens is None else (tokens[_PID], tokens[_VERSION])
+                self._answer(message, layout.body_rights(message, result.memory), sender)
+            elif message.id == c.MACH_NOTIFY_DEAD_NAME:
+                self._forget(int.from_bytes(message.inline[8:12], "little"))
 
     def _answer(self, request: Parsed, rights: list[tuple[int, int]], sender: _Process) -> None:
         code, answer = c.MIG_BAD_ID, list[Descriptor]()

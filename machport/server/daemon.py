@@ -214,6 +214,11 @@ class Daemon:
             _log.exception("an event could not be dealt with", extra=event("event_fault", descriptor=descriptor))
             if descriptor != self._listener.fileno():
                 self._unregister(descriptor)
+                for client in self._clients.values():
+                    for channel in client.channels:
+                        if channel.sock.fileno() == descriptor:
+                            # Whoever waits there for an answer is told that there will be none.
+                            channel.shut()
 
     def _carry_on(self) -> bool:
         """Go on for a moment with ends that were too much for one go; whether there is more of them."""

@@ -31,7 +31,7 @@ cdef class Traps:
     cdef list _busy
     cdef int64_t _spin
     cdef int64_t _now
-    cdef bint _was_many
+    cdef bint _ends_turn
     cdef set _spent
 
     @cython.locals(end=int64_t, served=int64_t)

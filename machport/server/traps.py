@@ -114,8 +114,8 @@ class Traps:
         self._spin = spin_ns()
         #: When the rings were last looked at.
         self._now = 0
-        #: The trap that was carried out last was for many messages, or a long one: a whole turn.
-        self._was_many = False
+        #: The trap that was carried out last was for many messages, or a long one: it ends the turn.
+        self._ends_turn = False
         #: Tasks that have had a long call since every busy thread was looked at: none of their threads has another.
         self._spent: set[Task] = set()
 
@@ -171,9 +171,9 @@ class Traps:
                     break
                 count += 1
                 channel.begin(True)
-                self._was_many = False
+                self._ends_turn = False
                 self._carry_out(channel, trap, [])
-                if channel.waiter is not None or channel.outbox or not channel.is_busy or self._was_many:
+                if channel.waiter is not None or channel.outbox or not channel.is_busy or self._ends_turn:
                     break
         except ProtocolError as error:
             self._cut_off(channel, error)
@@ -309,14 +309,14 @@ class Traps:
                     self._spend(task)
                 self._begun(channel, self._carry_out_message(task, payload))
             elif number == _RECEIVE_MANY:
-                self._was_many = True
+                self._ends_turn = True
                 self._begun(channel, self._receive_many(channel, payload))
             elif number == _ASYNC:
                 self._begin_tagged(channel, payload)
             elif number == _CANCEL:
                 self._cancel(channel, payload)
             elif number == _SEND_MANY:
-                self._was_many = True
+                self._ends_turn = True
                 self._send_many(channel, payload)
             else:
                 self._carry_out_other(channel, number, payload, descriptors)
@@ -331,7 +331,7 @@ class Traps:
 
     def _spend(self, task: Task) -> None:
         """What is carried out is a whole turn of all the task's threads."""
-        self._was_many = True
+        self._ends_turn = True
         self._spent.add(task)
 
     def _carry_out_message(self, task: Task, payload: bytes | memoryview) -> Waiter:

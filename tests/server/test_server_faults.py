@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from actors import PATIENCE
 from snapshot_scene import Running
 
 import machport
+from machport.server.connection import Channel
 from machport.server.daemon import Daemon
 from machport.server.descriptors import Spare
 from machport.server.lock import Place, leave, listen
@@ -42,6 +44,36 @@ def test_an_event_that_cannot_be_dealt_with_ends_nobody_else(
         os.close(writer)
     assert met == [1]
     assert "a fault of ours" in caplog.text
+
+
+def test_a_client_whose_event_cannot_be_dealt_with_is_cut_off_and_does_not_wait(
+    socket_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener, lock = listen(socket_path)
+    daemon = Daemon(listener, Place(socket_path, lock))
+    serve = daemon._serve
+
+    def fail(channel: Channel, events: int) -> None:
+        daemon._serve = serve  # type: ignore[method-assign]
+        raise RuntimeError("a fault of ours")
+
+    try:
+        with Running(daemon), machport.Task(path=socket_path) as task, machport.Task(path=socket_path) as other:
+            other.calls.mach_port_names(other.name)
+            daemon._serve = fail  # type: ignore[method-assign]
+            with pytest.raises(machport.DaemonLost):
+                in_new_thread(task)
+            other.calls.mach_port_names(other.name)
+    finally:
+        daemon.close()
+        leave(socket_path, lock)
+    assert "a fault of ours" in caplog.text
+
+
+def in_new_thread(task: machport.Task) -> None:
+    """A call that needs a channel, which is asked for by the task's own connection."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(task.calls.mach_port_names, task.name).result(PATIENCE)
 
 
 def test_the_spare_descriptor_is_let_go_of_once_and_taken_again() -> None:
